@@ -1,0 +1,33 @@
+//! The fully connected layer.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use qkv::activation::Activation;
+
+use super::Init;
+use crate::ops::linear;
+
+/// `activation(x · weight + bias)`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    /// Weights uniform in `±√(6 / (dim_in + dim_out))` (Glorot and Bengio, 2010), bias 0.
+    pub fn new(dim_in: usize, dim_out: usize, init: &Init) -> Self {
+        let limit = (6.0 / (dim_in + dim_out).max(1) as f32).sqrt();
+        Self { weight: init.uniform([dim_in, dim_out], limit), bias: init.constant([dim_out], 0.0) }
+    }
+
+    /// `[tokens, dim_in]` to `[tokens, dim_out]`.
+    pub fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
+        linear(x, self.weight.val(), self.bias.val(), activation)
+    }
+
+    /// `[dim_in, dim_out]`.
+    pub fn dims(&self) -> [usize; 2] {
+        self.weight.val().dims()
+    }
+}

@@ -1,0 +1,118 @@
+//! Positions: self-attention alone cannot tell an order, so each vector is told its place.
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::Init;
+use crate::attention::Layout;
+use crate::ops::gather_sum;
+
+/// How vectors are told their place before the first block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PositionsOptions {
+    /// Not at all. Rotary and relative positions are told inside attention instead.
+    None,
+    /// Sines and cosines of geometric frequencies are added (Vaswani et al., 2017).
+    Sinusoidal,
+    /// A learned vector for each of the first `max_positions` places is added; later places share the last.
+    Learned {
+        /// Rows of the table.
+        max_positions: usize,
+    },
+}
+
+/// Adds to each vector what its place calls for.
+#[derive(Module, Debug)]
+pub struct Positions {
+    table: Option<Param<Tensor<2>>>,
+    #[module(skip)]
+    sinusoidal: bool,
+}
+
+impl Positions {
+    /// Positions for vectors of `d_model` elements.
+    pub fn new(options: PositionsOptions, d_model: usize, init: &Init) -> Self {
+        let table = match options {
+            PositionsOptions::Learned { max_positions } => Some(init.normal([max_positions.max(1), d_model], 0.02)),
+            PositionsOptions::None | PositionsOptions::Sinusoidal => None,
+        };
+        Self { table, sinusoidal: options == PositionsOptions::Sinusoidal }
+    }
+
+    /// `[tokens, d_model]` to the same.
+    pub fn forward(&self, x: Tensor<2>, layout: &Layout) -> Tensor<2> {
+        if let Some(table) = &self.table {
+            let table = table.val();
+            let last = table.dims()[0] as u32 - 1;
+            let ids: Arc<[u32]> = layout.positions().iter().map(|&position| position.min(last)).collect();
+            return x + gather_sum(table, ids, 1);
+        }
+        if self.sinusoidal {
+            let ([_, d_model], device) = (x.dims(), x.device());
+            return x + sinusoids(&layout.positions(), d_model, &device);
+        }
+        x
+    }
+}
+
+/// The frequency of pair `pair` of `pairs`: from 1 down to 1/10000.
+fn frequency(pair: usize, pairs: usize) -> f64 {
+    10_000_f64.powf(-(pair as f64) / pairs as f64)
+}
+
+/// `[positions, d_model]`: `sin(position · f_p)` at element `2p`, `cos` at `2p + 1`.
+fn sinusoids(positions: &[u32], d_model: usize, device: &Device) -> Tensor<2> {
+    let mut values = vec![0.0; positions.len() * d_model];
+    for (row, &position) in values.chunks_exact_mut(d_model.max(1)).zip(positions) {
+        for (i, x) in row.iter_mut().enumerate() {
+            let angle = f64::from(position) * frequency(i / 2, d_model.div_ceil(2));
+            *x = if i % 2 == 0 { angle.sin() } else { angle.cos() } as f32;
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [positions.len(), d_model]), device)
+}
+
+/// Rotary positions (Su et al., 2021): queries and keys are turned by angles that grow with their place, so that their
+/// product depends on the distance alone. Made once for a batch.
+#[derive(Debug)]
+pub struct Rotary {
+    cos: Tensor<3>,
+    sin: Tensor<3>,
+}
+
+impl Rotary {
+    /// Angles for heads of `head_dim` elements, of which pairs `(p, p + head_dim / 2)` turn together.
+    ///
+    /// # Panics
+    /// If `head_dim` is odd.
+    pub fn new(layout: &Layout, head_dim: usize, device: &Device) -> Self {
+        assert!(head_dim.is_multiple_of(2), "rotary positions need an even head_dim, not {head_dim}");
+        let (positions, half) = (layout.positions(), head_dim / 2);
+        let angles: Vec<f64> = positions
+            .iter()
+            .flat_map(|&position| (0..half).map(move |pair| f64::from(position) * frequency(pair, half)))
+            .collect();
+        let tensor = |f: fn(f64) -> f64| {
+            let values: Vec<f32> = angles.iter().map(|&angle| f(angle) as f32).collect();
+            Tensor::from_data(TensorData::new(values, [positions.len(), 1, half]), device)
+        };
+        Self { cos: tensor(f64::cos), sin: tensor(f64::sin) }
+    }
+
+    /// `[tokens, heads, head_dim]` to the same.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [_, _, head_dim] = x.dims();
+        let half = head_dim / 2;
+        let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
+        let (cos, sin) = (self.cos.clone(), self.sin.clone());
+        Tensor::cat(
+            vec![
+                first.clone() * cos.clone() - second.clone() * sin.clone(),
+                first * sin + second * cos,
+            ],
+            2,
+        )
+    }
+}

@@ -1,0 +1,202 @@
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use qkv::Offsets;
+use qkv::activation::Activation;
+use qkv::options::{Mask, Normalizer, Score};
+use qkv::random::Key;
+
+use super::*;
+use crate::attention::Layout;
+use crate::ops::testing::{assert_close, device, random, values};
+
+const D_MODEL: usize = 8;
+
+fn attention() -> SelfAttentionOptions {
+    SelfAttentionOptions {
+        heads: 2,
+        score: Score::Dot { scale: None },
+        normalizer: Normalizer::Softmax,
+        mask: Mask::Full,
+        rotary: false,
+        relative_range: None,
+        dropout: 0.0,
+    }
+}
+
+fn options(mixer: MixerOptions, positions: PositionsOptions) -> EncoderOptions {
+    EncoderOptions {
+        mixer,
+        layers: 2,
+        d_model: D_MODEL,
+        d_ff: 12,
+        norm: NormPlace::Before,
+        activation: Activation::Gelu,
+        positions,
+        dropout: 0.0,
+    }
+}
+
+/// One list of encoders for every test: each mixer, each kind of positions, norms before and after.
+fn all_options() -> Vec<EncoderOptions> {
+    let attentions = [
+        attention(),
+        SelfAttentionOptions { score: Score::Additive, ..attention() },
+        SelfAttentionOptions { normalizer: Normalizer::Relu, mask: Mask::Window { left: 2, right: 1 }, ..attention() },
+        SelfAttentionOptions { rotary: true, ..attention() },
+        SelfAttentionOptions { relative_range: Some(3), ..attention() },
+    ];
+    let mut mixers = vec![
+        MixerOptions::None,
+        MixerOptions::Window { radius: 2 },
+        MixerOptions::Cnn { radius: 1 },
+        MixerOptions::Rnn { hidden: 5 },
+    ];
+    mixers.extend(attentions.map(MixerOptions::Attention));
+    let positions = [PositionsOptions::None, PositionsOptions::Sinusoidal, PositionsOptions::Learned { max_positions: 4 }];
+    let mut all: Vec<EncoderOptions> =
+        mixers.iter().flat_map(|&mixer| positions.map(|positions| options(mixer, positions))).collect();
+    let after = all.iter().map(|&before| EncoderOptions { norm: NormPlace::After, ..before });
+    all.extend(after.collect::<Vec<_>>());
+    all
+}
+
+fn encoder(options: &EncoderOptions) -> Encoder {
+    Encoder::new(options, &Init::new(3, &device()))
+}
+
+fn run(encoder: &Encoder, x: Tensor<2>, lengths: &[usize]) -> Tensor<2> {
+    encoder.forward(x, &Layout::new(Offsets::from_lengths(lengths.iter().copied())), &Pass::inference())
+}
+
+#[test]
+fn a_sets_result_does_not_depend_on_its_batch_mates() {
+    for options in all_options() {
+        let encoder = encoder(&options);
+        let x = random([14, D_MODEL], 1);
+        let together = run(&encoder, x.clone(), &[5, 2, 7]);
+        let alone = Tensor::cat(
+            vec![
+                run(&encoder, x.clone().slice([0..5]), &[5]),
+                run(&encoder, x.clone().slice([5..7]), &[2]),
+                run(&encoder, x.slice([7..14]), &[7]),
+            ],
+            0,
+        );
+        assert_close(together, alone, 1e-5);
+    }
+}
+
+#[test]
+fn every_parameter_gets_a_gradient() {
+    struct Check<'a> {
+        grads: &'a burn::tensor::Gradients,
+        count: usize,
+    }
+    impl ModuleVisitor for Check<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = param.val().grad(self.grads).expect("a gradient for each parameter");
+            assert!(values(gradient).iter().all(|x| x.is_finite()));
+            self.count += 1;
+        }
+    }
+    for options in all_options() {
+        let encoder = encoder(&options);
+        let out = run(&encoder, random([14, D_MODEL], 1), &[5, 2, 7]);
+        let grads = (out * random([14, D_MODEL], 2)).sum().backward();
+        let mut check = Check { grads: &grads, count: 0 };
+        encoder.visit(&mut check);
+        assert!(check.count > 8, "{options:?}");
+    }
+}
+
+#[test]
+fn without_positions_attention_cannot_tell_an_order() {
+    let encoder = encoder(&options(MixerOptions::Attention(attention()), PositionsOptions::None));
+    let x = random([6, D_MODEL], 1);
+    let there = run(&encoder, x.clone(), &[6]);
+    let back = run(&encoder, x.flip([0]), &[6]).flip([0]);
+    assert_close(there, back, 1e-5);
+}
+
+#[test]
+fn with_positions_attention_tells_an_order() {
+    let told = [
+        options(MixerOptions::Attention(attention()), PositionsOptions::Sinusoidal),
+        options(MixerOptions::Attention(attention()), PositionsOptions::Learned { max_positions: 6 }),
+        options(MixerOptions::Attention(SelfAttentionOptions { rotary: true, ..attention() }), PositionsOptions::None),
+    ];
+    for options in told {
+        let encoder = encoder(&options);
+        let x = random([6, D_MODEL], 1);
+        let there = values(run(&encoder, x.clone(), &[6]));
+        let back = values(run(&encoder, x.flip([0]), &[6]).flip([0]));
+        let most = there.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(most > 1e-2, "{options:?}: {most}");
+    }
+}
+
+#[test]
+fn rotary_products_depend_on_the_distance_alone() {
+    let layout = Layout::new(Offsets::from_lengths([9]));
+    let rotary = Rotary::new(&layout, 6, &device());
+    let (q, k) = (random([1, 1, 6], 1).repeat_dim(0, 9), random([1, 1, 6], 2).repeat_dim(0, 9));
+    let (q, k) = (rotary.forward(q), rotary.forward(k));
+    let product = |i: usize, j: usize| -> f32 {
+        values((q.clone().slice([i..i + 1]) * k.clone().slice([j..j + 1])).sum())[0]
+    };
+    assert!((product(1, 3) - product(5, 7)).abs() < 1e-4);
+    assert!((product(1, 3) - product(1, 4)).abs() > 1e-3);
+}
+
+#[test]
+fn mixers_reach_as_far_as_they_should() {
+    // How far from a changed vector the results change, on a set of 15, the change in the middle.
+    let reach = |mixer: MixerOptions| {
+        let encoder = encoder(&options(mixer, PositionsOptions::None));
+        let x = random([15, D_MODEL], 1);
+        let mut changed = values(x.clone());
+        changed[7 * D_MODEL] += 1.0;
+        let changed = Tensor::from_data(burn::tensor::TensorData::new(changed, [15, D_MODEL]), &device());
+        let (a, b) = (values(run(&encoder, x, &[15])), values(run(&encoder, changed, &[15])));
+        let differs = |row: usize| (0..D_MODEL).any(|e| a[row * D_MODEL + e] != b[row * D_MODEL + e]);
+        (0..15).filter(|&row| differs(row)).map(|row| row.abs_diff(7)).max()
+    };
+    assert_eq!(reach(MixerOptions::None), Some(0));
+    assert_eq!(reach(MixerOptions::Window { radius: 2 }), Some(2), "only the first block has a window");
+    assert_eq!(reach(MixerOptions::Cnn { radius: 1 }), Some(2), "one more in each block");
+    assert_eq!(reach(MixerOptions::Rnn { hidden: 5 }), Some(7));
+    assert_eq!(reach(MixerOptions::Attention(attention())), Some(7));
+    let window = SelfAttentionOptions { mask: Mask::Window { left: 2, right: 2 }, ..attention() };
+    assert_eq!(reach(MixerOptions::Attention(window)), Some(4));
+}
+
+#[test]
+fn dropout_is_a_function_of_the_key() {
+    let mut options = options(MixerOptions::Attention(SelfAttentionOptions { dropout: 0.2, ..attention() }), PositionsOptions::None);
+    options.dropout = 0.3;
+    let encoder = encoder(&options);
+    let layout = Layout::new(Offsets::from_lengths([6]));
+    let run = |pass: Pass| values(encoder.forward(random([6, D_MODEL], 1), &layout, &pass));
+    assert_eq!(run(Pass::training(Key::new(1))), run(Pass::training(Key::new(1))));
+    assert_ne!(run(Pass::training(Key::new(1))), run(Pass::training(Key::new(2))));
+    assert_ne!(run(Pass::training(Key::new(1))), run(Pass::inference()));
+}
+
+#[test]
+fn an_empty_batch_passes_through() {
+    for options in all_options() {
+        let out = run(&encoder(&options), Tensor::zeros([0, D_MODEL], &device()), &[0]);
+        assert_eq!(out.dims(), [0, D_MODEL]);
+    }
+}
+
+#[test]
+fn a_long_set_is_attended_tile_by_tile() {
+    let window = SelfAttentionOptions { mask: Mask::Window { left: 3, right: 3 }, ..attention() };
+    let encoder = encoder(&options(MixerOptions::Attention(window), PositionsOptions::None));
+    let x = random([500, D_MODEL], 1);
+    let whole = run(&encoder, x.clone(), &[500]);
+    // Two layers of ±3 see ±6: rows 206 to 294 of the piece 200 to 300 know all they would know of the whole.
+    let piece = run(&encoder, x.slice([200..300]), &[100]);
+    assert_close(piece.slice([6..94]), whole.slice([206..294]), 1e-5);
+}

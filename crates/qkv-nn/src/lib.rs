@@ -1,0 +1,14 @@
+//! Burn layers for self-attention.
+//!
+//! What belongs here: the operations of the hot path with their hand-written gradients ([`ops`]), attention over packed
+//! sets ([`attention`]), and the modules built on both ([`layers`]). What does not: files, vocabularies, tasks, losses
+//! of a particular task, training loops.
+//!
+//! Every tensor that holds the vectors of a batch is *packed*: `[tokens, dim]`, all vectors of all sets end to end, with
+//! [`qkv::Offsets`] beside it.
+#![deny(missing_docs)]
+
+pub mod attention;
+pub mod layers;
+pub mod ops;
+pub mod optim;

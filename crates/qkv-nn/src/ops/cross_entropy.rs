@@ -1,0 +1,167 @@
+//! Softmax cross-entropy with label smoothing and ignored targets.
+
+use std::sync::Arc;
+
+use burn::backend::{
+    AutodiffBackend, Backend, Dispatch, Flex,
+    autodiff::{
+        Autodiff,
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, Ops, OpsKind},
+    },
+    backend_extension,
+    tensor::FloatTensor,
+};
+use burn::tensor::{Tensor, TensorData, activation};
+use qkv::gather::NONE;
+use qkv::loss;
+
+use super::flex;
+
+#[backend_extension(Flex, Autodiff)]
+pub(crate) trait CrossEntropyOps: Backend {
+    /// `(loss [1], lse [tokens])`.
+    fn cross_entropy_forward(
+        class_logits: FloatTensor<Self>,
+        targets: Arc<[u32]>,
+        smoothing: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    fn cross_entropy_backward(
+        d_loss: FloatTensor<Self>,
+        class_logits: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        targets: Arc<[u32]>,
+        smoothing: f32,
+    ) -> FloatTensor<Self>;
+}
+
+impl CrossEntropyOps for Flex {
+    fn cross_entropy_forward(
+        class_logits: FloatTensor<Self>,
+        targets: Arc<[u32]>,
+        smoothing: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let class_logits = flex::contiguous(class_logits);
+        let [tokens, classes] = flex::dims(&class_logits);
+        let mut lse = vec![0.0; tokens];
+        let result = loss::cross_entropy_forward(flex::slice(&class_logits), classes, &targets, smoothing, &mut lse);
+        (flex::tensor(vec![result.loss], [1]), flex::tensor(lse, [tokens]))
+    }
+
+    fn cross_entropy_backward(
+        d_loss: FloatTensor<Self>,
+        class_logits: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        targets: Arc<[u32]>,
+        smoothing: f32,
+    ) -> FloatTensor<Self> {
+        let (d_loss, class_logits) = (flex::contiguous(d_loss), flex::contiguous(class_logits));
+        let [tokens, classes] = flex::dims(&class_logits);
+        let mut d_logits = vec![0.0; tokens * classes];
+        let d_loss = flex::slice(&d_loss)[0];
+        loss::cross_entropy_backward(
+            flex::slice(&class_logits),
+            classes,
+            &targets,
+            smoothing,
+            flex::slice(&lse),
+            d_loss,
+            &mut d_logits,
+        );
+        flex::tensor(d_logits, [tokens, classes])
+    }
+}
+
+impl<B: CrossEntropyOps, C: CheckpointStrategy> CrossEntropyOps for Autodiff<B, C> {
+    fn cross_entropy_forward(
+        class_logits: FloatTensor<Self>,
+        targets: Arc<[u32]>,
+        smoothing: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        #[derive(Debug)]
+        struct CrossEntropyBackward(f32);
+        impl<B: CrossEntropyOps> Backward<B, 1> for CrossEntropyBackward {
+            type State = (FloatTensor<B>, FloatTensor<B>, Arc<[u32]>);
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let d_loss = grads.consume::<B>(&ops.node);
+                let ([parent], (class_logits, lse, targets)) = (ops.parents, ops.state);
+                if let Some(node) = parent {
+                    let d_logits = B::cross_entropy_backward(d_loss, class_logits, lse, targets, self.0);
+                    grads.register::<B>(node.id, d_logits);
+                }
+            }
+        }
+        let node = class_logits.node();
+        let class_logits = class_logits.into_primitive();
+        let (loss, lse) = B::cross_entropy_forward(class_logits.clone(), targets.clone(), smoothing);
+        let untracked = Self::from_inner(lse.clone());
+        let loss = match CrossEntropyBackward(smoothing).prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((class_logits, lse, targets), loss),
+            OpsKind::UnTracked(prep) => prep.finish(loss),
+        };
+        (loss, untracked)
+    }
+
+    fn cross_entropy_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Arc<[u32]>,
+        _: f32,
+    ) -> FloatTensor<Self> {
+        panic!("cross_entropy has no second derivative")
+    }
+}
+
+/// Mean over the counted targets of `lse − (1 − ε) · logit(target) − ε · mean(logits)`, shape `[1]`.
+///
+/// Shapes: `class_logits` `[tokens, classes]`, `targets` `tokens` long; a target of [`NONE`] is not counted. `smoothing`
+/// is the ε of Szegedy et al. (2016). With nothing counted the loss is 0.
+pub fn cross_entropy(class_logits: Tensor<2>, targets: Arc<[u32]>, smoothing: f32) -> Tensor<1> {
+    let (loss, _) = Dispatch::cross_entropy_forward(class_logits.into_dispatch(), targets, smoothing);
+    Tensor::from_dispatch(loss)
+}
+
+/// The same as [`cross_entropy`], composed of Burn's own operations.
+pub fn cross_entropy_twin(class_logits: Tensor<2>, targets: Arc<[u32]>, smoothing: f32) -> Tensor<1> {
+    let ([tokens, classes], device) = (class_logits.dims(), class_logits.device());
+    let counted = targets.iter().filter(|&&t| t != NONE).count().max(1) as f32;
+    let mut wanted = vec![0.0; tokens * classes];
+    for (row, &target) in wanted.chunks_exact_mut(classes).zip(targets.iter()).filter(|(_, t)| **t != NONE) {
+        row.fill(smoothing / classes as f32 / counted);
+        row[target as usize] += (1.0 - smoothing) / counted;
+    }
+    let wanted = Tensor::<2>::from_data(TensorData::new(wanted, [tokens, classes]), &device);
+    (activation::log_softmax(class_logits, 1) * wanted).sum().neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random};
+
+    #[test]
+    fn cross_entropy_and_its_gradient_equal_the_twin() {
+        for (tokens, classes, smoothing) in [(1, 2, 0.0), (7, 5, 0.1), (59, 17, 0.1)] {
+            let class_logits = (random([tokens, classes], 1) * 4.0).detach().require_grad();
+            let targets: Arc<[u32]> =
+                (0..tokens).map(|i| if i % 5 == 3 { NONE } else { (i * 7 % classes) as u32 }).collect();
+            let ours = cross_entropy(class_logits.clone(), targets.clone(), smoothing);
+            let twin = cross_entropy_twin(class_logits.clone(), targets, smoothing);
+            assert_close(ours.clone(), twin.clone(), 1e-5);
+            let (a, b) = ((ours * 3.0).backward(), (twin * 3.0).backward());
+            assert_close(class_logits.grad(&a).expect("logits"), class_logits.grad(&b).expect("logits"), 1e-4);
+        }
+    }
+
+    #[test]
+    fn nothing_counted_gives_zero_loss_and_zero_gradient() {
+        let class_logits = random([3, 4], 1).require_grad();
+        let loss = cross_entropy(class_logits.clone(), Arc::from([NONE; 3]), 0.1);
+        let grads = loss.clone().backward();
+        assert_eq!(crate::ops::testing::values(loss), [0.0]);
+        assert_eq!(crate::ops::testing::values(class_logits.grad(&grads).expect("logits")), [0.0; 12]);
+    }
+}

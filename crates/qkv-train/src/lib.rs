@@ -1,0 +1,20 @@
+//! Tasks and how they are trained, evaluated and used.
+//!
+//! What belongs here: recipes, a model for each kind of output with its loss and its metric, the training loop with its
+//! checkpoints, and the directory a finished model lives in. What does not: layers and operations (`qkv-nn`), readers and
+//! batches (`qkv-data`), arguments and progress bars (`qkv-cli`).
+
+pub mod error;
+pub mod files;
+pub mod metrics;
+pub mod model_dir;
+pub mod recipe;
+pub mod schedule;
+pub mod tag;
+pub mod trainer;
+pub mod weights;
+
+mod checkpoint;
+
+pub use error::{Error, Result};
+pub use recipe::Recipe;

@@ -1,0 +1,576 @@
+//! Recipes: what a run is made of, as five tables of keys, each with a default.
+//!
+//! What belongs here: the keys, how they are read from TOML and set from `table.key=value`, and the checks that need
+//! nothing but the recipe itself. What the keys lead to is decided where they are used.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// One table of a recipe: its struct, its defaults, and its keys with what they mean.
+macro_rules! table {
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:expr,)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct $name { $($(#[doc = $doc])+ pub $key: $type,)+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+
+        impl $name {
+            /// Each key with what it means.
+            pub const KEYS: &'static [(&'static str, &'static str)] = &[$((stringify!($key), concat!($($doc),+)),)+];
+        }
+    };
+}
+
+/// An enum that is written in a recipe as a word.
+macro_rules! word {
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident,)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
+    };
+}
+
+word! {
+    /// What comes out.
+    Task {
+        /// A label for each vector: N→N.
+        Tag,
+    }
+}
+word! {
+    /// What comes in.
+    InputKind {
+        /// Words.
+        Text,
+    }
+}
+word! {
+    /// How a word becomes a vector.
+    Words {
+        /// A one-hot vector, one element for each known word and one for all others, through the first linear layer.
+        OneHot,
+        /// A row of a table of `embedding_dim` columns.
+        Embedding,
+    }
+}
+word! {
+    /// Whether a word's characters add to its vector.
+    Characters {
+        /// They do not: unknown words are all alike.
+        None,
+        /// Hashed prefixes, suffixes and shape.
+        Affixes,
+    }
+}
+word! {
+    /// How a position learns of the others.
+    Mixer {
+        /// Not at all: the plain fully connected net.
+        None,
+        /// A fully connected layer over a window.
+        Window,
+        /// A convolutional net.
+        Cnn,
+        /// A bidirectional LSTM.
+        Rnn,
+        /// Self-attention.
+        Attention,
+    }
+}
+word! {
+    /// How a query and a key become a logit.
+    Score {
+        /// Scaled dot product.
+        Dot,
+        /// `w · tanh(q + k)`.
+        Additive,
+    }
+}
+word! {
+    /// How logits become weights.
+    Normalizer {
+        /// Softmax.
+        Softmax,
+        /// ReLU over the number of keys.
+        Relu,
+    }
+}
+word! {
+    /// How vectors are told their place.
+    Positions {
+        /// Not at all.
+        None,
+        /// Sines and cosines added to the vectors.
+        Sinusoidal,
+        /// A learned vector for each place.
+        Learned,
+        /// Queries and keys turned by their place.
+        Rotary,
+        /// A learned bias for each distance.
+        Relative,
+    }
+}
+word! {
+    /// Where a block normalises.
+    Norm {
+        /// Before each part.
+        Before,
+        /// After each part.
+        After,
+    }
+}
+word! {
+    /// The non-linearity of the fully connected parts.
+    Activation {
+        /// max(x, 0).
+        Relu,
+        /// x · Φ(x).
+        Gelu,
+    }
+}
+word! {
+    /// How the learning rate falls after the warm-up.
+    Decay {
+        /// It does not.
+        None,
+        /// In a straight line to 0.
+        Linear,
+        /// Along half a cosine to 0.
+        Cosine,
+    }
+}
+word! {
+    /// Which weights the finished model gets.
+    Average {
+        /// Those of the best epoch.
+        None,
+        /// The mean of the last `average_count` epochs.
+        Last,
+        /// The mean of the best `average_count` epochs.
+        Best,
+    }
+}
+
+table! {
+    /// `[data]`: where examples come from.
+    Data {
+        /// What to train on: a file or `builtin:NAME`.
+        train: Option<String> = None,
+        /// What early stopping and the best epoch are judged on; carved from `train` if not given.
+        dev: Option<String> = None,
+        /// The share of `train` that is carved off where `dev` is not given.
+        dev_fraction: f64 = 0.1,
+        /// `conllu`, `columns` or `text`; told by content and ending if not given.
+        format: Option<String> = None,
+        /// The encoding of the files, by its usual name.
+        encoding: Option<String> = None,
+        /// The column of a CoNLL-U file that holds the labels: `upos`, `xpos`, `feats`, `deprel`.
+        label: String = "upos".into(),
+        /// The longest set that is trained on, in vectors.
+        max_tokens: usize = 1024,
+    }
+}
+table! {
+    /// `[input]`: how an example becomes a set of vectors.
+    Input {
+        /// What comes in: `text`.
+        kind: InputKind = InputKind::Text,
+        /// How a word becomes a vector: `one-hot` or `embedding`.
+        words: Words = Words::Embedding,
+        /// Elements of a word's embedding; `model.d_model` if not given.
+        embedding_dim: Option<usize> = None,
+        /// Standard deviation of the initial embeddings.
+        embedding_deviation: f64 = 0.1,
+        /// A `.vec` text file whose vectors the embeddings start from.
+        vectors: Option<String> = None,
+        /// How often a word must occur in training to be known.
+        min_count: usize = 1,
+        /// Whether words are looked up in lower case (their shape is still seen by `affixes`).
+        lowercase: bool = false,
+        /// What a word's characters add to its vector: `none` or `affixes`.
+        characters: Characters = Characters::None,
+        /// Prefixes of 1 to so many characters.
+        prefixes: usize = 3,
+        /// Suffixes of 1 to so many characters.
+        suffixes: usize = 4,
+        /// Rows that prefixes, suffixes and shapes are hashed into.
+        buckets: usize = 20_000,
+    }
+}
+table! {
+    /// `[model]`: the encoder and what comes out of it.
+    Model {
+        /// What comes out: `tag`.
+        task: Task = Task::Tag,
+        /// How a position learns of the others: `none`, `window`, `cnn`, `rnn` or `attention`.
+        mixer: Mixer = Mixer::Attention,
+        /// Blocks of a mixer and a fully connected part.
+        layers: usize = 2,
+        /// Elements of a vector.
+        d_model: usize = 128,
+        /// Elements inside the fully connected part; four times `d_model` if not given.
+        d_ff: Option<usize> = None,
+        /// Attention heads.
+        heads: usize = 4,
+        /// How a query and a key become a logit: `dot` or `additive`.
+        score: Score = Score::Dot,
+        /// How logits become weights: `softmax` or `relu`.
+        normalizer: Normalizer = Normalizer::Softmax,
+        /// Vectors on each side that attention, `window` or `cnn` sees; not given: all for attention, 2 for `window`, 1 for `cnn`.
+        window: Option<usize> = None,
+        /// How vectors are told their place: `none`, `sinusoidal`, `learned`, `rotary` or `relative`.
+        positions: Positions = Positions::Sinusoidal,
+        /// Rows of the table of learned positions.
+        max_positions: usize = 512,
+        /// The distance up to which relative positions are told apart; the window, or 16 without one, if not given.
+        relative_range: Option<usize> = None,
+        /// Width of one direction of the LSTM; half of `d_model` if not given.
+        hidden: Option<usize> = None,
+        /// Where a block normalises: `before` or `after`.
+        norm: Norm = Norm::Before,
+        /// The non-linearity of the fully connected parts: `gelu` or `relu`.
+        activation: Activation = Activation::Gelu,
+    }
+}
+table! {
+    /// `[training]`: how parameters are found.
+    Training {
+        /// What parameters, order and dropout are drawn from.
+        seed: u64 = 1,
+        /// Passes over the training set, at most.
+        epochs: usize = 20,
+        /// Vectors in a batch, at most (a longer set is a batch of its own).
+        batch_tokens: usize = 2000,
+        /// The highest learning rate.
+        learning_rate: f64 = 1e-3,
+        /// The share of all steps over which the rate rises to it.
+        warmup: f64 = 0.05,
+        /// How the rate falls after that: `none`, `linear` or `cosine`.
+        decay: Decay = Decay::Linear,
+        /// AdamW's weight decay.
+        weight_decay: f64 = 0.01,
+        /// The global norm that gradients are clipped to; 0 for no limit.
+        clip: f64 = 1.0,
+        /// Dropout behind the input, behind each part of a block, and in the fully connected parts.
+        dropout: f64 = 0.1,
+        /// Dropout on attention weights.
+        attention_dropout: f64 = 0.0,
+        /// The share of words that are shown as unknown.
+        word_dropout: f64 = 0.0,
+        /// How much of the target is spread over all labels.
+        label_smoothing: f64 = 0.0,
+        /// Which weights the finished model gets: `none` (the best epoch's), `last` or `best` (means of several epochs').
+        average: Average = Average::None,
+        /// How many epochs are averaged.
+        average_count: usize = 5,
+        /// Epochs without a better dev metric after which training stops; 0 for never.
+        patience: usize = 0,
+        /// Steps between checkpoints.
+        checkpoint_every: usize = 500,
+        /// The precision of arithmetic: `f32`.
+        precision: String = "f32".into(),
+    }
+}
+table! {
+    /// `[decoding]`: how a finished model is used.
+    Decoding {
+        /// Vectors predicted at once, at most (a longer set goes alone).
+        batch_tokens: usize = 4000,
+    }
+}
+
+/// All that decides a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recipe {
+    /// Where examples come from.
+    pub data: Data,
+    /// How an example becomes a set of vectors.
+    pub input: Input,
+    /// The encoder and what comes out of it.
+    pub model: Model,
+    /// How parameters are found.
+    pub training: Training,
+    /// How a finished model is used.
+    pub decoding: Decoding,
+}
+
+/// The tables in the order in which they are documented.
+pub const TABLES: &[(&str, &[(&str, &str)])] = &[
+    ("data", Data::KEYS),
+    ("input", Input::KEYS),
+    ("model", Model::KEYS),
+    ("training", Training::KEYS),
+    ("decoding", Decoding::KEYS),
+];
+
+impl Recipe {
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no TOML, or has a key or a value that is not known; the message names the nearest known key.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the recipe", path, &e))?;
+        Self::parse(&text).map_err(|e| Error::Recipe(format!("{}: {e}", path.display())))
+    }
+
+    /// Reads a recipe from TOML text.
+    ///
+    /// # Errors
+    /// As for [`Recipe::read`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| Error::Recipe(one_line(&e)))?;
+        for (name, content) in &table {
+            let keys = known_table(name)?;
+            let Some(content) = content.as_table() else {
+                return Err(Error::Recipe(format!("`{name}` must be a table, written [{name}]")));
+            };
+            for key in content.keys() {
+                known_key(name, keys, key)?;
+            }
+        }
+        Self::from_table(table)
+    }
+
+    /// Sets one key, given as `table.key=value`. The value is TOML; a bare word is taken as a string, and `none` clears a
+    /// key that may be absent.
+    ///
+    /// # Errors
+    /// If the form, the key or the value is wrong.
+    pub fn set(&mut self, assignment: &str) -> Result<()> {
+        let wrong_form = || Error::Recipe(format!("`--set {assignment}`: expected table.key=value, as in model.layers=3"));
+        let (path, value) = assignment.split_once('=').ok_or_else(wrong_form)?;
+        let (name, key) = path.trim().split_once('.').ok_or_else(wrong_form)?;
+        known_key(name, known_table(name)?, key)?;
+        let mut table = self.to_table();
+        let content = table.get_mut(name).and_then(toml::Value::as_table_mut).ok_or_else(wrong_form)?;
+        let value = value.trim();
+        let parsed: toml::Value = match format!("value = {value}").parse::<toml::Table>() {
+            Ok(mut parsed) => parsed.remove("value").ok_or_else(wrong_form)?,
+            Err(_) => toml::Value::String(value.to_string()),
+        };
+        let optional = matches!(
+            (name, key),
+            ("data", "train" | "dev" | "format" | "encoding")
+                | ("input", "embedding_dim" | "vectors")
+                | ("model", "d_ff" | "window" | "relative_range" | "hidden")
+        );
+        if optional && value == "none" {
+            content.remove(key);
+        } else {
+            // A whole number is a fine value for a key that holds fractions.
+            let was_float = content.get(key).is_some_and(toml::Value::is_float);
+            let parsed = match parsed {
+                toml::Value::Integer(n) if was_float => toml::Value::Float(n as f64),
+                other => other,
+            };
+            content.insert(key.to_string(), parsed);
+        }
+        *self = Self::from_table(table).map_err(|e| Error::Recipe(format!("`--set {assignment}`: {e}")))?;
+        Ok(())
+    }
+
+    /// The recipe as TOML text.
+    pub fn to_toml(&self) -> String {
+        self.to_table().to_string()
+    }
+
+    fn to_table(&self) -> toml::Table {
+        toml::Table::try_from(self).expect("a recipe holds nothing that TOML cannot")
+    }
+
+    fn from_table(table: toml::Table) -> Result<Self> {
+        // One table at a time, so that the message can name it.
+        fn part<T: Default + for<'de> Deserialize<'de>>(table: &toml::Table, name: &str) -> Result<T> {
+            let Some(value) = table.get(name) else { return Ok(T::default()) };
+            let content = value.as_table().cloned().unwrap_or_default();
+            for (key, value) in &content {
+                let one: toml::Table = [(key.clone(), value.clone())].into_iter().collect();
+                one.try_into::<T>().map_err(|e| Error::Recipe(format!("[{name}] {key}: {}", one_line(&e))))?;
+            }
+            content.try_into().map_err(|e| Error::Recipe(format!("[{name}]: {}", one_line(&e))))
+        }
+        let recipe = Self {
+            data: part(&table, "data")?,
+            input: part(&table, "input")?,
+            model: part(&table, "model")?,
+            training: part(&table, "training")?,
+            decoding: part(&table, "decoding")?,
+        };
+        Ok(recipe)
+    }
+
+    /// Checks what can be checked without data.
+    ///
+    /// # Errors
+    /// Names the key whose value cannot be, and what it may be.
+    pub fn check(&self) -> Result<()> {
+        let (data, input, model, training) = (&self.data, &self.input, &self.model, &self.training);
+        let mut wrong = String::new();
+        let mut demand = |holds: bool, message: &str| {
+            if !holds && wrong.is_empty() {
+                let _ = write!(wrong, "{message}");
+            }
+        };
+        let share = |x: f64| (0.0..1.0).contains(&x);
+        demand(data.dev_fraction > 0.0 && data.dev_fraction < 1.0, "data.dev_fraction must lie between 0 and 1");
+        demand(data.max_tokens > 0, "data.max_tokens must be at least 1");
+        demand(input.embedding_dim != Some(0), "input.embedding_dim must be at least 1");
+        demand(input.embedding_deviation > 0.0 && input.embedding_deviation.is_finite(), "input.embedding_deviation must be positive");
+        demand(
+            input.words == Words::Embedding || input.vectors.is_none(),
+            "input.vectors needs input.words = \"embedding\": a one-hot vector has no values to start from",
+        );
+        demand(
+            input.words == Words::Embedding || input.embedding_dim.is_none(),
+            "input.embedding_dim needs input.words = \"embedding\"",
+        );
+        demand(
+            input.characters == Characters::None || input.buckets > 0,
+            "input.buckets must be at least 1 with input.characters = \"affixes\"",
+        );
+        demand(model.layers > 0, "model.layers must be at least 1");
+        demand(model.d_model > 0 && model.d_ff != Some(0), "model.d_model and model.d_ff must be at least 1");
+        demand(model.hidden != Some(0), "model.hidden must be at least 1");
+        demand(model.max_positions > 0, "model.max_positions must be at least 1");
+        if model.mixer == Mixer::Attention {
+            demand(
+                model.heads > 0 && model.d_model.is_multiple_of(model.heads.max(1)),
+                &format!("model.d_model ({}) must divide by model.heads ({})", model.d_model, model.heads),
+            );
+            demand(
+                model.positions != Positions::Rotary || (model.d_model / model.heads.max(1)).is_multiple_of(2),
+                "model.positions = \"rotary\" needs an even number of elements a head (d_model / heads)",
+            );
+        } else {
+            demand(
+                !matches!(model.positions, Positions::Rotary | Positions::Relative),
+                "model.positions = \"rotary\" and \"relative\" are told inside attention: choose none, sinusoidal or learned for other mixers",
+            );
+        }
+        demand(training.epochs > 0, "training.epochs must be at least 1");
+        demand(training.batch_tokens > 0, "training.batch_tokens must be at least 1");
+        demand(self.decoding.batch_tokens > 0, "decoding.batch_tokens must be at least 1");
+        demand(training.learning_rate > 0.0 && training.learning_rate.is_finite(), "training.learning_rate must be positive");
+        demand(share(training.warmup), "training.warmup is a share of all steps: from 0 to less than 1");
+        demand(training.weight_decay >= 0.0 && training.clip >= 0.0, "training.weight_decay and training.clip must not be negative");
+        demand(share(training.dropout) && share(training.attention_dropout), "training.dropout and training.attention_dropout lie from 0 to less than 1");
+        demand(share(training.word_dropout), "training.word_dropout lies from 0 to less than 1");
+        demand(share(training.label_smoothing), "training.label_smoothing lies from 0 to less than 1");
+        demand(training.average_count > 0, "training.average_count must be at least 1");
+        demand(training.checkpoint_every > 0, "training.checkpoint_every must be at least 1");
+        demand(
+            training.precision == "f32",
+            &format!("training.precision = \"{}\": this version computes in \"f32\" alone", training.precision),
+        );
+        if wrong.is_empty() { Ok(()) } else { Err(Error::Recipe(wrong)) }
+    }
+}
+
+fn known_table(name: &str) -> Result<&'static [(&'static str, &'static str)]> {
+    let known = TABLES.iter().find(|(table, _)| *table == name);
+    known.map(|(_, keys)| *keys).ok_or_else(|| {
+        Error::Recipe(format!("unknown table [{name}]; nearest: [{}]", nearest(name, TABLES.iter().map(|(t, _)| *t))))
+    })
+}
+
+fn known_key(table: &str, keys: &[(&'static str, &str)], key: &str) -> Result<()> {
+    if keys.iter().any(|(known, _)| *known == key) {
+        return Ok(());
+    }
+    // The key may be known in another table.
+    if let Some((other, _)) = TABLES.iter().find(|(_, keys)| keys.iter().any(|(known, _)| *known == key)) {
+        return Err(Error::Recipe(format!("unknown key `{key}` in [{table}]; it belongs in [{other}]")));
+    }
+    let nearest = nearest(key, keys.iter().map(|(known, _)| *known));
+    Err(Error::Recipe(format!("unknown key `{key}` in [{table}]; nearest: `{nearest}`")))
+}
+
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+    known.max_by(|a, b| strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b))).unwrap_or_default()
+}
+
+/// TOML's messages span several lines; ours are one.
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_survives_being_written_and_read() {
+        let mut recipe = Recipe::default();
+        recipe.set("data.train=some/file.conllu").expect("set");
+        recipe.set("model.window=3").expect("set");
+        recipe.set("training.learning_rate=1").expect("set");
+        assert_eq!(Recipe::parse(&recipe.to_toml()).expect("parse"), recipe);
+        assert_eq!(recipe.model.window, Some(3));
+        recipe.set("model.window=none").expect("set");
+        assert_eq!(recipe.model.window, None);
+        recipe.set("model.mixer=none").expect("set");
+        assert_eq!(recipe.model.mixer, Mixer::None);
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_known() {
+        let error = Recipe::parse("[training]\nlearning_rat = 1").expect_err("unknown").to_string();
+        assert!(error.contains("learning_rate") && error.contains("learning_rat`"), "{error}");
+        let error = Recipe::parse("[modle]\nlayers = 1").expect_err("unknown").to_string();
+        assert!(error.contains("[model]"), "{error}");
+        let error = Recipe::parse("[model]\nepochs = 1").expect_err("misplaced").to_string();
+        assert!(error.contains("[training]"), "{error}");
+        let error = Recipe::default().set("training.epoch=1").expect_err("unknown").to_string();
+        assert!(error.contains("`epochs`"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_key_in_one_line() {
+        for text in ["[model]\nlayers = \"two\"", "[model]\nmixer = \"attn\"", "[training]\nseed = -1", "layers = 3", "[model"] {
+            let error = Recipe::parse(text).expect_err(text).to_string();
+            assert!(!error.contains('\n') && !error.is_empty(), "{text}: {error}");
+        }
+        let error = Recipe::parse("[model]\nmixer = \"attn\"").expect_err("mixer").to_string();
+        assert!(error.contains("mixer") && error.contains("attention"), "{error}");
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for (assignment, key) in [
+            ("model.heads=3", "heads"),
+            ("training.epochs=0", "epochs"),
+            ("training.dropout=1.0", "dropout"),
+            ("training.precision=f16", "precision"),
+            ("data.dev_fraction=0", "dev_fraction"),
+        ] {
+            let mut recipe = Recipe::default();
+            recipe.set(assignment).expect(assignment);
+            let error = recipe.check().expect_err(assignment).to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        Recipe::default().check().expect("the defaults can be");
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/recipes.md");
+        let page = std::fs::read_to_string(page).expect("docs/recipes.md");
+        for (table, keys) in TABLES {
+            for (key, _) in *keys {
+                assert!(page.contains(&format!("| `{table}.{key}` |")), "docs/recipes.md lacks {table}.{key}");
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The task `tag`: a label for each vector, N→N.
+//!
+//! [`TagModel`] is the model, [`TagTask`] trains it, [`Tagger`] uses a finished one.
+
+mod model;
+mod tagger;
+mod task;
+
+pub use model::{ModelSizes, TagModel};
+pub use tagger::{Evaluation, Tagger};
+pub use task::TagTask;

@@ -1,0 +1,252 @@
+//! A finished tagger: evaluating and predicting.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Device, TensorData};
+use qkv_data::builtin::Part;
+use qkv_data::{
+    AffixOptions, Column, EncodedSentences, Labels, Lexicon, ReadOptions, Sentence, TextBatch, UNSEEN, Vocabulary,
+    plan_in_order, read_tagged,
+};
+use qkv_nn::attention::Layout;
+use qkv_nn::layers::{Init, Pass};
+use serde::{Deserialize, Serialize};
+
+use super::model::{ModelSizes, TagModel, affix_options};
+use super::task::{counted_targets, read_options};
+use crate::error::{Error, Result};
+use crate::metrics::{EntityCounts, is_bio, share};
+use crate::model_dir::ModelDir;
+use crate::recipe::Recipe;
+use qkv::gather::NONE;
+
+/// What a tagger reached on labelled data.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// Sentences.
+    pub examples: usize,
+    /// Words with a label.
+    pub tokens: usize,
+    /// Mean cross-entropy, nats a word.
+    pub loss: f64,
+    /// The share of words with the right label.
+    pub accuracy: f64,
+    /// Entities, for labels in BIO form.
+    pub entities: Option<EntityCounts>,
+    /// How long it took.
+    pub seconds: f64,
+    /// What the user should know of the data, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// A model with what it needs to be used.
+#[derive(Debug)]
+pub struct Tagger {
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    labels: Labels,
+    affixes: Option<AffixOptions>,
+    model: TagModel,
+}
+
+/// What `vocab.json` holds.
+#[derive(Serialize, Deserialize)]
+struct Vocabularies {
+    words: Vocabulary,
+    labels: Labels,
+}
+
+impl Tagger {
+    pub(super) fn new(recipe: Recipe, vocabulary: Vocabulary, labels: Labels, model: TagModel) -> Self {
+        let affixes = affix_options(&recipe);
+        Self { recipe, vocabulary, labels, affixes, model: model.valid() }
+    }
+
+    /// Reads a model directory.
+    ///
+    /// # Errors
+    /// If a part is missing, cut short, changed, or of a newer version.
+    pub fn load(path: &Path) -> Result<Self> {
+        let dir = ModelDir::open(path)?;
+        let content = dir.read("vocab.json")?;
+        let broken = |e: String| Error::model(&path.join("vocab.json"), format!("{e}; train again"));
+        let Vocabularies { words, labels } = serde_json::from_slice(&content).map_err(|e| broken(e.to_string()))?;
+        let recipe = dir.recipe()?;
+        let sizes = ModelSizes { vocabulary: words.len(), labels: labels.len(), pretrained: None };
+        let device = Device::flex();
+        let model = TagModel::new(&recipe, &sizes, &Init::new(0, &device));
+        let model = dir.weights()?.apply(model).map_err(|e| Error::model(&path.join("model.safetensors"), e))?;
+        Ok(Self::new(recipe, words, labels, model))
+    }
+
+    /// The content of `vocab.json`.
+    pub fn vocab_json(&self) -> Vec<u8> {
+        let vocabularies = Vocabularies { words: self.vocabulary.clone(), labels: self.labels.clone() };
+        serde_json::to_vec(&vocabularies).expect("words and labels are strings")
+    }
+
+    /// The recipe it was trained by.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The column of a CoNLL-U file that it fills.
+    ///
+    /// # Errors
+    /// If the recipe names none that is known.
+    pub fn column(&self) -> Result<Column> {
+        Ok(self.recipe.data.label.parse::<Column>()?)
+    }
+
+    /// Whether `word` was seen in training.
+    pub fn knows(&self, word: &str) -> bool {
+        self.vocabulary.contains(word)
+    }
+
+    /// The model itself.
+    pub fn model(&self) -> &TagModel {
+        &self.model
+    }
+
+    /// Judges the tagger on labelled data.
+    ///
+    /// # Errors
+    /// If the data cannot be read.
+    pub fn evaluate(&self, data: &str, part: Part, format: Option<&str>) -> Result<Evaluation> {
+        let mut recipe = self.recipe.clone();
+        // The format of the training data says nothing of this file's.
+        recipe.data.format = format.map(str::to_string);
+        let sentences = read_tagged(data, &read_options(&recipe, part)?)?;
+        let (encoded, unseen) =
+            EncodedSentences::from_sentences(&sentences, &self.vocabulary, self.affixes.as_ref(), Some(&self.labels));
+        let mut result = evaluate(&self.model, &encoded, &self.labels, self.recipe.decoding.batch_tokens);
+        result.warnings = unseen
+            .iter()
+            .map(|u| {
+                let (label, line, count) = (&u.label, u.line, u.count);
+                format!("{data}:{line}: label `{label}` was never seen in training; its {count} words count as wrong")
+            })
+            .collect();
+        Ok(result)
+    }
+
+    /// A label for each word of each sentence.
+    pub fn predict(&self, sentences: &[Sentence]) -> Vec<Vec<&str>> {
+        let (encoded, _) =
+            EncodedSentences::from_sentences(sentences, &self.vocabulary, self.affixes.as_ref(), None);
+        let mut labels = vec![Vec::new(); sentences.len()];
+        for (index, ids) in predicted(&self.model, &encoded, self.labels.len(), self.recipe.decoding.batch_tokens) {
+            labels[index] = ids.iter().map(|&id| self.labels.name(id).unwrap_or_default()).collect();
+        }
+        labels
+    }
+
+    /// The attention weights over one sentence: for each layer `(heads, weights)`, heads × words × words, row-major.
+    pub fn attention_weights(&self, words: &[String]) -> Vec<(usize, Vec<f32>)> {
+        let sentence = Sentence::from_words(words.to_vec());
+        let (encoded, _) =
+            EncodedSentences::from_sentences(&[sentence], &self.vocabulary, self.affixes.as_ref(), None);
+        let batch = encoded.batch(&[0]);
+        let layout = Layout::new(batch.offsets.clone());
+        let layers = self.model.attention_weights(&batch, &layout).into_iter();
+        layers.map(|weights| (weights.dims()[0], floats(weights.into_data()))).collect()
+    }
+
+    /// How data for prediction is read.
+    ///
+    /// # Errors
+    /// If the format is not known.
+    pub fn prediction_options(&self, format: Option<&str>) -> Result<ReadOptions> {
+        let mut recipe = self.recipe.clone();
+        recipe.data.format = format.map(str::to_string);
+        Ok(ReadOptions {
+            need_labels: false,
+            lexicon: Some(Lexicon::of(Arc::new(self.vocabulary.clone()))),
+            ..read_options(&recipe, Part::Test)?
+        })
+    }
+}
+
+fn floats(data: TensorData) -> Vec<f32> {
+    data.to_vec().expect("results are f32, the only precision there is")
+}
+
+/// For each sentence its number and its label ids.
+fn predicted(
+    model: &TagModel,
+    encoded: &EncodedSentences,
+    labels: usize,
+    batch_tokens: usize,
+) -> impl Iterator<Item = (usize, Vec<u32>)> {
+    plan_in_order(&encoded.lengths(), batch_tokens).into_iter().flat_map(move |indices| {
+        let batch = encoded.batch(&indices);
+        let class_logits = class_logits(model, &batch);
+        let best: Vec<u32> = class_logits.chunks_exact(labels).map(argmax).collect();
+        let offsets = batch.offsets.clone();
+        indices.into_iter().enumerate().map(move |(set, index)| (index, best[offsets.range(set)].to_vec()))
+    })
+}
+
+fn class_logits(model: &TagModel, batch: &TextBatch) -> Vec<f32> {
+    if batch.offsets.tokens() == 0 {
+        return Vec::new();
+    }
+    let layout = Layout::new(batch.offsets.clone());
+    floats(model.forward(batch, &layout, &Pass::inference()).into_data())
+}
+
+/// The first of the highest.
+fn argmax(row: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, x) in row.iter().enumerate() {
+        if *x > row[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+/// Judges `model` on `encoded`.
+pub(super) fn evaluate(model: &TagModel, encoded: &EncodedSentences, labels: &Labels, batch_tokens: usize) -> Evaluation {
+    let start = Instant::now();
+    let bio = is_bio(labels.names().iter().map(String::as_str));
+    let name = |&id: &u32| labels.name(id).unwrap_or("O");
+    let (mut tokens, mut right, mut loss, mut counted_loss) = (0, 0, 0.0, 0);
+    let mut entities = EntityCounts::default();
+    for indices in plan_in_order(&encoded.lengths(), batch_tokens) {
+        let batch = encoded.batch(&indices);
+        let class_logits = class_logits(model, &batch);
+        let mut lse = vec![0.0; batch.targets.len()];
+        let targets = counted_targets(&batch.targets);
+        let part = qkv::loss::cross_entropy_forward(&class_logits, labels.len(), &targets, 0.0, &mut lse);
+        loss += f64::from(part.loss) * part.counted as f64;
+        counted_loss += part.counted;
+        let best: Vec<u32> = class_logits.chunks_exact(labels.len()).map(argmax).collect();
+        for (target, best) in batch.targets.iter().zip(&best).filter(|(target, _)| **target != NONE) {
+            tokens += 1;
+            right += usize::from(target == best);
+        }
+        if bio {
+            for set in 0..batch.offsets.sets() {
+                let rows = batch.offsets.range(set);
+                // An unseen label is kept apart from every known one, so that its entity counts as missed.
+                let wanted: Vec<&str> =
+                    batch.targets[rows.clone()].iter().map(|id| if *id == UNSEEN { "B-?" } else { name(id) }).collect();
+                let found: Vec<&str> = best[rows].iter().map(name).collect();
+                entities.add(&wanted, &found);
+            }
+        }
+    }
+    Evaluation {
+        examples: encoded.len(),
+        tokens,
+        loss: if counted_loss == 0 { 0.0 } else { loss / counted_loss as f64 },
+        accuracy: share(right, tokens),
+        entities: bio.then_some(entities),
+        seconds: start.elapsed().as_secs_f64(),
+        warnings: Vec::new(),
+    }
+}

@@ -1,0 +1,226 @@
+//! From files to what the trainer asks of a task.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use qkv::gather::NONE;
+use qkv::random::Key;
+use qkv_data::builtin::Part;
+use qkv_data::{
+    Column, EncodedSentences, Format, Labels, ReadOptions, Sentence, Source, TextBatch, UNSEEN, Vocabulary,
+    VocabularyOptions, carve, check_lengths, read_tagged, read_vectors,
+};
+use qkv_nn::attention::Layout;
+use qkv_nn::layers::{Init, Pass};
+use qkv_nn::ops::cross_entropy;
+
+use super::model::{ModelSizes, TagModel, affix_options};
+use super::tagger::{Evaluation, Tagger, evaluate};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::metrics::is_bio;
+use crate::recipe::{Recipe, Words};
+use crate::trainer::{Scores, Task};
+
+/// A tagger's data, ready to be trained on.
+#[derive(Debug)]
+pub struct TagTask {
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    labels: Labels,
+    sizes: ModelSizes,
+    train: EncodedSentences,
+    lengths: Vec<usize>,
+    dev: EncodedSentences,
+    warnings: Vec<String>,
+}
+
+impl TagTask {
+    /// Reads what the recipe names and builds the vocabularies.
+    ///
+    /// # Errors
+    /// If the recipe names no training data, or the data cannot be read, or has too long a sentence.
+    pub fn prepare(recipe: &Recipe) -> Result<Self> {
+        recipe.check()?;
+        let data = &recipe.data;
+        let Some(train_path) = &data.train else {
+            return Err(Error::Recipe("no training data: set data.train in the recipe, or give --train FILE".into()));
+        };
+        let options = read_options(recipe, Part::Train)?;
+        let mut train = read_tagged(train_path.as_str(), &options)?;
+        check_lengths(&train, train_path.as_str(), data.max_tokens)?;
+        let (dev, dev_path) = match (&data.dev, Source::parse(train_path)) {
+            (Some(path), _) => (read_tagged(path.as_str(), &read_options(recipe, Part::Dev)?)?, path),
+            (None, Source::Builtin(_)) => {
+                (read_tagged(train_path.as_str(), &read_options(recipe, Part::Dev)?)?, train_path)
+            }
+            (None, _) => {
+                let (stay, go) = carve(train.len(), data.dev_fraction, recipe.training.seed)?;
+                let dev = go.iter().map(|&i| train[i].clone()).collect();
+                train = stay.iter().map(|&i| std::mem::take(&mut train[i])).collect();
+                (dev, train_path)
+            }
+        };
+        Self::from_sentences(recipe, &train, &dev, dev_path)
+    }
+
+    /// The same from sentences in memory; `dev_name` is what messages call the dev set.
+    ///
+    /// # Errors
+    /// If word vectors cannot be read or there is only one label.
+    pub fn from_sentences(recipe: &Recipe, train: &[Sentence], dev: &[Sentence], dev_name: &str) -> Result<Self> {
+        let input = &recipe.input;
+        let words = train.iter().flat_map(|sentence| &sentence.words);
+        let options =
+            VocabularyOptions { min_count: input.min_count, lowercase: input.lowercase, ..VocabularyOptions::default() };
+        let vocabulary = Vocabulary::build(words, &options);
+        let labels = Labels::build(train.iter().filter_map(|sentence| sentence.labels.as_ref()).flatten());
+        if labels.len() < 2 {
+            let only = labels.name(0).unwrap_or_default();
+            return Err(Error::Training(format!(
+                "every word of the training data has the same label, `{only}`: there is nothing to learn; is data.label the right column?"
+            )));
+        }
+        let affixes = affix_options(recipe);
+        if let Some(affixes) = &affixes {
+            affixes.check()?;
+        }
+        let (train, _) = EncodedSentences::from_sentences(train, &vocabulary, affixes.as_ref(), Some(&labels));
+        let (dev, unseen) = EncodedSentences::from_sentences(dev, &vocabulary, affixes.as_ref(), Some(&labels));
+        let warnings = unseen
+            .iter()
+            .map(|unseen| {
+                let (label, line, count) = (&unseen.label, unseen.line, unseen.count);
+                format!("{dev_name}:{line}: label `{label}` never occurs in training; its {count} words count as wrong")
+            })
+            .collect();
+        let mut sizes = ModelSizes { vocabulary: vocabulary.len(), labels: labels.len(), pretrained: None };
+        let mut recipe = recipe.clone();
+        if let (Words::Embedding, Some(path)) = (input.words, &input.vectors) {
+            let vectors = read_vectors(path.as_str(), &vocabulary)?;
+            match recipe.input.embedding_dim {
+                Some(dim) if dim != vectors.dim => {
+                    return Err(Error::Recipe(format!(
+                        "input.embedding_dim = {dim}, but the vectors of {path} have {} elements: leave the key out",
+                        vectors.dim
+                    )));
+                }
+                _ => recipe.input.embedding_dim = Some(vectors.dim),
+            }
+            sizes.pretrained = Some(pretrained(&vectors, vocabulary.len()));
+        }
+        let lengths = train.lengths();
+        Ok(Self { recipe, vocabulary, labels, sizes, train, lengths, dev, warnings })
+    }
+
+    /// The recipe, with what the data decided filled in.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// What the user should know of the data, a line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Words known, labels, training tokens, dev tokens.
+    pub fn counts(&self) -> [usize; 4] {
+        [self.vocabulary.len(), self.labels.len(), self.train.tokens(), self.dev.tokens()]
+    }
+
+    /// A finished model with what it needs to be used.
+    pub fn tagger(&self, model: TagModel) -> Tagger {
+        Tagger::new(self.recipe.clone(), self.vocabulary.clone(), self.labels.clone(), model)
+    }
+
+    /// Words with `word_dropout` shown as unknown, where the draw says so.
+    fn with_word_dropout(&self, mut batch: TextBatch, key: Key) -> TextBatch {
+        let rate = self.recipe.training.word_dropout as f32;
+        if rate > 0.0 {
+            let words = batch.words.iter().zip(0..);
+            batch.words =
+                words.map(|(&id, i)| if key.uniform(i) < rate { Vocabulary::UNKNOWN } else { id }).collect();
+        }
+        batch
+    }
+}
+
+impl Task for TagTask {
+    type Model = TagModel;
+
+    fn new_model(&self, init: &Init) -> TagModel {
+        TagModel::new(&self.recipe, &self.sizes, init)
+    }
+
+    fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    fn loss(&self, model: &TagModel, examples: &[usize], key: Key) -> Tensor<1> {
+        let batch = self.with_word_dropout(self.train.batch(examples), key.fold(WORD_DROPOUT_STREAM));
+        let layout = Layout::new(batch.offsets.clone());
+        let class_logits = model.forward(&batch, &layout, &Pass::training(key));
+        let smoothing = self.recipe.training.label_smoothing as f32;
+        cross_entropy(class_logits, counted_targets(&batch.targets), smoothing)
+    }
+
+    fn evaluate(&self, model: &TagModel) -> Scores {
+        let Evaluation { loss, accuracy, entities, .. } =
+            evaluate(model, &self.dev, &self.labels, self.recipe.decoding.batch_tokens);
+        let mut metrics = vec![("accuracy", accuracy)];
+        if let Some(entities) = entities {
+            metrics.insert(0, ("f1", entities.f1()));
+        }
+        Scores { loss, metrics }
+    }
+
+    fn metric(&self) -> &'static str {
+        if is_bio(self.labels.names().iter().map(String::as_str)) { "f1" } else { "accuracy" }
+    }
+
+    fn fingerprint(&self) -> String {
+        let mut content = serde_json::to_vec(&(&self.vocabulary, &self.labels)).unwrap_or_default();
+        let everything: Vec<usize> = (0..self.train.len()).collect();
+        let batch = self.train.batch(&everything);
+        for ids in [&batch.words, &batch.affixes, &batch.targets] {
+            content.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        }
+        files::hash(&content)
+    }
+}
+
+/// Keeps the draws that hide words apart from those of dropout.
+const WORD_DROPOUT_STREAM: u64 = 0xD0D0;
+
+/// Targets as the loss wants them: a label that training never saw has no logit, so it is left out.
+pub(super) fn counted_targets(targets: &Arc<[u32]>) -> Arc<[u32]> {
+    if !targets.contains(&UNSEEN) {
+        return targets.clone();
+    }
+    targets.iter().map(|&target| if target == UNSEEN { NONE } else { target }).collect()
+}
+
+/// How the recipe's files are read.
+pub(crate) fn read_options(recipe: &Recipe, part: Part) -> Result<ReadOptions> {
+    let data = &recipe.data;
+    let format = data.format.as_deref().map(str::parse::<Format>).transpose();
+    let label = data.label.parse::<Column>();
+    let wrong = |e: qkv_data::Error| Error::Recipe(e.to_string());
+    Ok(ReadOptions {
+        format: format.map_err(wrong)?,
+        label: label.map_err(wrong)?,
+        encoding: data.encoding.clone(),
+        part,
+        ..ReadOptions::default()
+    })
+}
+
+fn pretrained(vectors: &qkv_data::WordVectors, vocabulary: usize) -> Vec<f32> {
+    let mut values = vec![f32::NAN; vocabulary * vectors.dim];
+    for (id, row) in values.chunks_exact_mut(vectors.dim.max(1)).enumerate() {
+        if let Some(vector) = vectors.get(id as u32) {
+            row.copy_from_slice(vector);
+        }
+    }
+    values
+}

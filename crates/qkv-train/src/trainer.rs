@@ -1,0 +1,447 @@
+//! The training loop: our own, over Burn's optimisers.
+//!
+//! Its state is a function of seed and step: the order of an epoch comes from (seed, epoch), what a step drops from
+//! (seed, step), the rate from how far the run is. So a run that was interrupted, even killed, and goes on from its last
+//! checkpoint ends in the same bits as one that was not.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor};
+use qkv::random::Key;
+use qkv_data::plan_epoch;
+use qkv_nn::layers::Init;
+use qkv_nn::optim::{FusedAdamW, clip_scale, global_norm};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{Checkpoints, State, best_file, epoch_file};
+use crate::error::{Error, Result};
+use crate::recipe::{Average, Recipe};
+use crate::schedule::learning_rate;
+use crate::weights::Weights;
+
+/// What the trainer asks of a task.
+pub trait Task {
+    /// The model that the task trains.
+    type Model: Module;
+
+    /// A model with fresh parameters.
+    fn new_model(&self, init: &Init) -> Self::Model;
+
+    /// How many vectors each training example has.
+    fn lengths(&self) -> &[usize];
+
+    /// The loss of some examples, shape `[1]`; what is dropped is drawn from `key`.
+    fn loss(&self, model: &Self::Model, examples: &[usize], key: Key) -> Tensor<1>;
+
+    /// What `model`, which holds no gradients, reaches on the dev set.
+    fn evaluate(&self, model: &Self::Model) -> Scores;
+
+    /// The name of the metric that decides which epoch is best; higher is better.
+    fn metric(&self) -> &'static str;
+
+    /// A hash of the training data and its vocabularies: a run can only go on with the same.
+    fn fingerprint(&self) -> String;
+}
+
+/// What a model reaches on the dev set.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    /// Mean loss.
+    pub loss: f64,
+    /// Metrics by their usual names.
+    pub metrics: Vec<(&'static str, f64)>,
+}
+
+impl Scores {
+    fn metric(&self, name: &str) -> f64 {
+        self.metrics.iter().find(|(known, _)| *known == name).map_or(f64::NEG_INFINITY, |(_, value)| *value)
+    }
+}
+
+/// One finished epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean training loss over the epoch.
+    pub train_loss: f64,
+    /// Mean dev loss.
+    pub loss: f64,
+    /// Dev metrics by name.
+    pub metrics: serde_json::Map<String, serde_json::Value>,
+    /// The dev metric that decides.
+    pub score: f64,
+    /// Seconds since the run began.
+    pub seconds: f64,
+}
+
+/// Where a run is, for whoever watches it.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The running epoch, counted from 1, and how many there are at most.
+    pub epoch: usize,
+    /// Epochs at most.
+    pub epochs: usize,
+    /// Batches done in it.
+    pub batch: usize,
+    /// Batches in it.
+    pub batches: usize,
+    /// Vectors in the last batch.
+    pub tokens: usize,
+    /// Mean training loss of the epoch so far.
+    pub loss: f64,
+    /// The learning rate of the last step.
+    pub learning_rate: f64,
+}
+
+/// Watches a run.
+pub trait Observer {
+    /// After each step.
+    fn step(&mut self, progress: &Progress);
+    /// After each epoch; `best` if none was better before.
+    fn epoch(&mut self, record: &EpochRecord, best: bool);
+}
+
+/// Nobody watches.
+impl Observer for () {
+    fn step(&mut self, _: &Progress) {}
+    fn epoch(&mut self, _: &EpochRecord, _: bool) {}
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome<M> {
+    /// The best model, without gradients.
+    pub model: M,
+    /// Whether it was stopped before its end.
+    pub interrupted: bool,
+    /// The epoch that the model is of; `None` if it was stopped before the first ended.
+    pub best: Option<EpochRecord>,
+    /// All epochs.
+    pub history: Vec<EpochRecord>,
+    /// Optimiser steps taken.
+    pub steps: u64,
+    /// Seconds that the run took, in all its parts.
+    pub seconds: f64,
+}
+
+impl<M> Outcome<M> {
+    /// The content of `metrics.json`.
+    pub fn metrics_json(&self) -> Vec<u8> {
+        let mut object = serde_json::Map::new();
+        if let Some(best) = &self.best {
+            object.insert("loss".into(), best.loss.into());
+            object.extend(best.metrics.clone());
+            object.insert("best_epoch".into(), best.epoch.into());
+        }
+        object.insert("steps".into(), self.steps.into());
+        object.insert("seconds".into(), self.seconds.into());
+        let flat = |record: &EpochRecord| {
+            let mut epoch = serde_json::Map::new();
+            epoch.insert("epoch".into(), record.epoch.into());
+            epoch.insert("train_loss".into(), record.train_loss.into());
+            epoch.insert("loss".into(), record.loss.into());
+            epoch.extend(record.metrics.clone());
+            epoch.insert("seconds".into(), record.seconds.into());
+            serde_json::Value::Object(epoch)
+        };
+        object.insert("epochs".into(), self.history.iter().map(flat).collect::<Vec<_>>().into());
+        serde_json::to_vec_pretty(&object).expect("numbers and names")
+    }
+}
+
+/// Trains `task` by `recipe`. With `out`, checkpoints go to `out/checkpoint`, and a run found there goes on.
+///
+/// # Errors
+/// If a checkpoint cannot be written or read, does not fit recipe and data, or the loss is no longer a number.
+pub fn train<T: Task>(
+    task: &T,
+    recipe: &Recipe,
+    out: Option<&Path>,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome<T::Model>> {
+    let mut run = Run::new(task, recipe, out)?;
+    let interrupted = run.epochs(stop, observer)?;
+    run.finish(interrupted)
+}
+
+/// Removes the checkpoints of a run whose model is safely written.
+pub fn remove_checkpoints(out: &Path) {
+    Checkpoints::new(out).remove();
+}
+
+/// Whether `out` holds a run that can go on.
+pub fn has_checkpoint(out: &Path) -> bool {
+    Checkpoints::new(out).state().is_ok_and(|state| state.is_some())
+}
+
+/// The seconds that one pass over the training set takes, and the seconds of one dev evaluation, as measured on a model
+/// that is thrown away: `batches` of the first epoch are really trained on.
+///
+/// # Errors
+/// If the loss is not a number.
+pub fn rehearse<T: Task>(task: &T, recipe: &Recipe, batches: usize) -> Result<(f64, f64)> {
+    let mut run = Run::new(task, recipe, None)?;
+    let mut plan = run.plan(0);
+    let all: usize = task.lengths().iter().sum();
+    // The batch with the longest sets first: it decides the memory.
+    let longest = |batch: &Vec<usize>| batch.iter().map(|&example| task.lengths()[example]).max();
+    if let Some(place) = (0..plan.len()).max_by_key(|&place| longest(&plan[place])) {
+        plan.swap(0, place);
+    }
+    let (mut seconds, mut tokens) = (0.0, 0);
+    for (place, batch) in plan.iter().take(batches + 1).enumerate() {
+        let start = Instant::now();
+        run.step(batch, 0.0)?;
+        if place > 0 || plan.len() == 1 {
+            seconds += start.elapsed().as_secs_f64();
+            tokens += batch.iter().map(|&example| task.lengths()[example]).sum::<usize>();
+        }
+    }
+    let start = Instant::now();
+    task.evaluate(&run.model().valid());
+    Ok((seconds / tokens.max(1) as f64 * all as f64, start.elapsed().as_secs_f64()))
+}
+
+/// Keeps the draws of training apart from those that start parameters.
+const TRAINING_STREAM: u64 = 0x7247;
+
+struct Run<'a, T: Task> {
+    task: &'a T,
+    recipe: &'a Recipe,
+    checkpoints: Option<Checkpoints>,
+    state: State,
+    /// `None` only while an optimiser step has it.
+    model: Option<T::Model>,
+    optimizer: FusedAdamW,
+    moments: ModuleOptimizer,
+    /// Parameters at the end of the epochs that `state.kept` names.
+    kept: Vec<Weights>,
+    /// Parameters of the best epoch.
+    best: Option<Weights>,
+    started: Instant,
+    seconds_before: f64,
+}
+
+impl<'a, T: Task> Run<'a, T> {
+    fn new(task: &'a T, recipe: &'a Recipe, out: Option<&Path>) -> Result<Self> {
+        let device = Device::flex().autodiff();
+        let model = task.new_model(&Init::new(recipe.training.seed, &device));
+        let optimizer = FusedAdamW::new(recipe.training.weight_decay as f32);
+        let moments: ModuleOptimizer = optimizer.clone().into();
+        let (recipe_text, fingerprint) = (recipe.to_toml(), task.fingerprint());
+        let checkpoints = out.map(Checkpoints::new);
+        let found = checkpoints.as_ref().map(Checkpoints::state).transpose()?.flatten();
+        let mut run = Self {
+            task,
+            recipe,
+            checkpoints,
+            state: State { recipe: recipe_text, fingerprint, ..State::default() },
+            model: Some(model),
+            optimizer,
+            moments,
+            kept: Vec::new(),
+            best: None,
+            started: Instant::now(),
+            seconds_before: 0.0,
+        };
+        if let Some(state) = found {
+            run.go_on_from(state)?;
+        }
+        Ok(run)
+    }
+
+    fn go_on_from(&mut self, state: State) -> Result<()> {
+        if state.recipe != self.state.recipe {
+            let (before, now) = first_difference(&state.recipe, &self.state.recipe);
+            return Err(Error::Recipe(format!(
+                "--resume: the recipe is not the one that the run began with (then `{before}`, now `{now}`); give the same, or another --out"
+            )));
+        }
+        if state.fingerprint != self.state.fingerprint {
+            return Err(Error::Training(
+                "--resume: the training data is not what the run began with; give the same data, or another --out".into(),
+            ));
+        }
+        let checkpoints = self.checkpoints.as_ref().expect("a state was found in it");
+        let model = self.model.take().expect("no step is running");
+        let (model, moments) = checkpoints.read(&state, model, self.moments.clone())?;
+        (self.model, self.moments) = (Some(model), moments);
+        for (epoch, _) in &state.kept {
+            self.kept.push(checkpoints.weights(&state, &epoch_file(*epoch))?);
+        }
+        if let Some(best) = &state.best {
+            self.best = Some(checkpoints.weights(&state, &best_file(best.epoch))?);
+        }
+        self.seconds_before = state.seconds;
+        self.state = state;
+        Ok(())
+    }
+
+    fn model(&self) -> &T::Model {
+        self.model.as_ref().expect("no step is running")
+    }
+
+    fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let training = &self.recipe.training;
+        plan_epoch(self.task.lengths(), training.batch_tokens, training.seed, epoch as u64)
+    }
+
+    /// Runs until the last epoch, until patience is at its end, or until somebody says stop; says whether it was that.
+    fn epochs(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<bool> {
+        let training = &self.recipe.training;
+        while self.state.epoch < training.epochs && !self.out_of_patience() {
+            let plan = self.plan(self.state.epoch);
+            while self.state.batch < plan.len() {
+                if stop.load(Ordering::Relaxed) {
+                    self.checkpoint()?;
+                    return Ok(true);
+                }
+                let batch = &plan[self.state.batch];
+                let done = (self.state.epoch as f64 + self.state.batch as f64 / plan.len() as f64) / training.epochs as f64;
+                let rate = learning_rate(training, done);
+                let loss = self.step(batch, rate)?;
+                let tokens: usize = batch.iter().map(|&example| self.task.lengths()[example]).sum();
+                self.state.loss_sum += loss * tokens as f64;
+                self.state.loss_tokens += tokens;
+                self.state.batch += 1;
+                observer.step(&Progress {
+                    epoch: self.state.epoch + 1,
+                    epochs: training.epochs,
+                    batch: self.state.batch,
+                    batches: plan.len(),
+                    tokens,
+                    loss: self.mean_loss(),
+                    learning_rate: rate,
+                });
+                if self.state.step.is_multiple_of(training.checkpoint_every as u64) && self.state.batch < plan.len() {
+                    self.checkpoint()?;
+                }
+            }
+            self.end_epoch(observer)?;
+        }
+        Ok(false)
+    }
+
+    fn out_of_patience(&self) -> bool {
+        let patience = self.recipe.training.patience;
+        patience > 0 && self.state.since_best >= patience
+    }
+
+    fn mean_loss(&self) -> f64 {
+        self.state.loss_sum / self.state.loss_tokens.max(1) as f64
+    }
+
+    /// One optimiser step; returns the loss before it.
+    fn step(&mut self, batch: &[usize], rate: f64) -> Result<f64> {
+        let training = &self.recipe.training;
+        let key = Key::new(training.seed).fold(TRAINING_STREAM).fold(self.state.step);
+        let model = self.model.take().expect("no step is running");
+        let loss = self.task.loss(&model, batch, key);
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        if !value.is_finite() {
+            let step = self.state.step + 1;
+            return Err(Error::Training(format!(
+                "the loss is {value} at step {step}: lower training.learning_rate, or set training.clip"
+            )));
+        }
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        let limit = (training.clip > 0.0).then_some(training.clip);
+        self.optimizer.grad_scale.set(clip_scale(global_norm(&model, &grads), limit));
+        self.model = Some(self.moments.step(rate, model, grads));
+        self.state.step += 1;
+        Ok(value)
+    }
+
+    fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let epoch = self.state.epoch + 1;
+        let model = self.model().valid();
+        let weights = Weights::of(&model);
+        let mut scores = self.task.evaluate(&model);
+        let mut candidate = weights.clone();
+        if self.keep(epoch, weights, scores.metric(self.task.metric())) && self.kept.len() > 1 {
+            candidate = Weights::mean(&self.kept);
+            let averaged = candidate.apply(model).map_err(Error::Training)?;
+            scores = self.task.evaluate(&averaged);
+        }
+        let record = EpochRecord {
+            epoch,
+            train_loss: self.mean_loss(),
+            loss: scores.loss,
+            metrics: scores.metrics.iter().map(|(name, value)| ((*name).to_string(), (*value).into())).collect(),
+            score: scores.metric(self.task.metric()),
+            seconds: self.seconds(),
+        };
+        let better = self.state.best.as_ref().is_none_or(|best| record.score > best.score);
+        if better {
+            (self.state.best, self.best, self.state.since_best) = (Some(record.clone()), Some(candidate), 0);
+        } else {
+            self.state.since_best += 1;
+        }
+        self.state.history.push(record.clone());
+        self.state.epoch = epoch;
+        (self.state.batch, self.state.loss_sum, self.state.loss_tokens) = (0, 0.0, 0);
+        observer.epoch(&record, better);
+        self.checkpoint()
+    }
+
+    /// Keeps an epoch's parameters if they are to be averaged; says whether the average changed.
+    fn keep(&mut self, epoch: usize, weights: Weights, score: f64) -> bool {
+        let training = &self.recipe.training;
+        if training.average == Average::None {
+            return false;
+        }
+        self.state.kept.push((epoch, score));
+        self.kept.push(weights);
+        if self.kept.len() > training.average_count {
+            let oldest = 0;
+            let worst = (0..self.kept.len()).min_by(|&a, &b| self.state.kept[a].1.total_cmp(&self.state.kept[b].1));
+            let goes = if training.average == Average::Last { oldest } else { worst.unwrap_or(oldest) };
+            self.state.kept.remove(goes);
+            self.kept.remove(goes);
+            return goes < training.average_count;
+        }
+        true
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        self.state.seconds = self.seconds();
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        let mut named: Vec<(String, &Weights)> = Vec::new();
+        named.extend(self.state.kept.iter().zip(&self.kept).map(|((epoch, _), weights)| (epoch_file(*epoch), weights)));
+        named.extend(self.state.best.iter().zip(&self.best).map(|(best, weights)| (best_file(best.epoch), weights)));
+        named.retain(|(name, _)| !self.state.files.contains_key(name));
+        let model = self.model.as_ref().expect("no step is running");
+        checkpoints.write(&mut self.state, model, &self.moments, &named)
+    }
+
+    fn finish(self, interrupted: bool) -> Result<Outcome<T::Model>> {
+        let seconds = self.seconds();
+        let mut model = self.model.expect("no step is running").valid();
+        if let Some(best) = &self.best {
+            model = best.apply(model).map_err(Error::Training)?;
+        }
+        let State { best, history, step, .. } = self.state;
+        Ok(Outcome { model, interrupted, best, history, steps: step, seconds })
+    }
+}
+
+/// The first lines in which two recipes differ.
+fn first_difference<'a>(a: &'a str, b: &'a str) -> (&'a str, &'a str) {
+    let (mut a, mut b) = (a.lines(), b.lines());
+    loop {
+        match (a.next(), b.next()) {
+            (Some(x), Some(y)) if x == y => {}
+            (x, y) => return (x.unwrap_or(""), y.unwrap_or("")),
+        }
+    }
+}

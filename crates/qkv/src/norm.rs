@@ -1,0 +1,227 @@
+//! Layer normalisation over the last axis (Ba, Kiros, Hinton 2016).
+//!
+//! ```text
+//! forward    mean = Σ x / D;  rstd = 1 / √(Σ (x - mean)² / D + eps);  h = (x - mean) rstd;  out = h γ + β
+//! backward   d_β = Σ_rows d_out;  d_γ = Σ_rows d_out h
+//!            d_h = d_out γ;  d_x = rstd (d_h - mean_D(d_h) - h mean_D(d_h h))
+//! ```
+//!
+//! The variance is taken in a second pass over the row, which lies in the first-level cache by then: the one-pass formula
+//! cancels where the mean is large.
+
+use crate::blocks;
+use crate::isa::{Target, isa_dispatch};
+use crate::math::{sum, sum_2, sum_rows};
+
+/// `out = (x - mean) * rstd * gamma + beta` for each row; `x` and `out` `[tokens, dim]`, `gamma` and `beta` `[dim]`.
+/// `mean` and `rstd` `[tokens]` receive what the backward pass needs. `eps` is added to the variance.
+///
+/// # Panics
+///
+/// If a slice has another length than its shape.
+pub fn layer_norm_forward(
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+    out: &mut [f32],
+    mean: &mut [f32],
+    rstd: &mut [f32],
+) {
+    let (tokens, dim) = (mean.len(), gamma.len());
+    assert_eq!(x.len(), tokens * dim, "layer_norm_forward: x has {} numbers, expected [{tokens}, {dim}]", x.len());
+    assert_eq!(out.len(), x.len(), "layer_norm_forward: out has {} numbers, x {}", out.len(), x.len());
+    assert_eq!(beta.len(), dim, "layer_norm_forward: beta has {} numbers, gamma {dim}", beta.len());
+    assert_eq!(rstd.len(), tokens, "layer_norm_forward: rstd has {} numbers, mean {tokens}", rstd.len());
+    if dim == 0 {
+        return;
+    }
+    let rows = blocks::rows_per_block(dim);
+    let stats = mean.chunks_mut(rows).zip(rstd.chunks_mut(rows));
+    let parts = x.chunks(rows * dim).zip(out.chunks_mut(rows * dim)).zip(stats);
+    blocks::for_each(x.len(), parts, |((x, out), (mean, rstd))| normalise(x, gamma, beta, eps, out, mean, rstd));
+}
+
+#[inline(always)]
+fn normalise_body<T: Target>(
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+    out: &mut [f32],
+    mean: &mut [f32],
+    rstd: &mut [f32],
+) {
+    let dim = gamma.len();
+    let share = 1.0 / dim as f32;
+    let stats = mean.iter_mut().zip(rstd);
+    for ((x, out), (mean, rstd)) in x.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).zip(stats) {
+        let m = sum(x, |x| x) * share;
+        let variance = sum(x, |x| (x - m) * (x - m)) * share;
+        let r = 1.0 / (variance + eps).sqrt();
+        for ((out, &x), (&gamma, &beta)) in out.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
+            *out = T::mul_add((x - m) * r, gamma, beta);
+        }
+        (*mean, *rstd) = (m, r);
+    }
+}
+isa_dispatch!(fn normalise(
+    x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32], mean: &mut [f32], rstd: &mut [f32],
+) = normalise_body);
+
+/// The gradients of [`layer_norm_forward`]: `d_x` `[tokens, dim]`, `d_gamma` and `d_beta` `[dim]`, all overwritten.
+///
+/// # Panics
+///
+/// If a slice has another length than its shape.
+#[allow(clippy::too_many_arguments, reason = "the parameters of the forward pass, in their order")]
+pub fn layer_norm_backward(
+    d_out: &[f32],
+    x: &[f32],
+    gamma: &[f32],
+    mean: &[f32],
+    rstd: &[f32],
+    d_x: &mut [f32],
+    d_gamma: &mut [f32],
+    d_beta: &mut [f32],
+) {
+    let (tokens, dim) = (mean.len(), gamma.len());
+    for (name, found) in [("d_out", d_out.len()), ("x", x.len()), ("d_x", d_x.len())] {
+        assert_eq!(found, tokens * dim, "layer_norm_backward: {name} has {found} numbers, expected [{tokens}, {dim}]");
+    }
+    for (name, found, expected) in
+        [("rstd", rstd.len(), tokens), ("d_gamma", d_gamma.len(), dim), ("d_beta", d_beta.len(), dim)]
+    {
+        assert_eq!(found, expected, "layer_norm_backward: {name} has {found} numbers, expected {expected}");
+    }
+    if dim == 0 {
+        return;
+    }
+    // at least 32 rows, so that the partial sums stay small beside `x`
+    let rows = blocks::rows_per_block(dim).max(32);
+    let count = tokens.div_ceil(rows);
+    let mut partial = vec![0.0; 2 * count * dim];
+    let (partial_gamma, partial_beta) = partial.split_at_mut(count * dim);
+    let inputs = d_out.chunks(rows * dim).zip(x.chunks(rows * dim)).zip(mean.chunks(rows).zip(rstd.chunks(rows)));
+    let sums = partial_gamma.chunks_mut(dim).zip(partial_beta.chunks_mut(dim));
+    let parts = inputs.zip(d_x.chunks_mut(rows * dim).zip(sums));
+    blocks::for_each(x.len(), parts, |(((d_out, x), (mean, rstd)), (d_x, (d_gamma, d_beta)))| {
+        denormalise(d_out, x, gamma, mean, rstd, d_x, d_gamma, d_beta);
+    });
+    sum_rows(partial_gamma, d_gamma);
+    sum_rows(partial_beta, d_beta);
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "those of `layer_norm_backward`")]
+fn denormalise_body<T: Target>(
+    d_out: &[f32],
+    x: &[f32],
+    gamma: &[f32],
+    mean: &[f32],
+    rstd: &[f32],
+    d_x: &mut [f32],
+    d_gamma: &mut [f32],
+    d_beta: &mut [f32],
+) {
+    let dim = gamma.len();
+    let share = 1.0 / dim as f32;
+    let rows = d_out.chunks_exact(dim).zip(x.chunks_exact(dim)).zip(d_x.chunks_exact_mut(dim));
+    for (((d_out, x), d_x), (&mean, &rstd)) in rows.zip(mean.iter().zip(rstd)) {
+        // undoes `out = h γ + β`; d_x holds d_h for now
+        for (((d_x, &d_out), (&x, &gamma)), (d_gamma, d_beta)) in
+            d_x.iter_mut().zip(d_out).zip(x.iter().zip(gamma)).zip(d_gamma.iter_mut().zip(d_beta.iter_mut()))
+        {
+            *d_x = d_out * gamma;
+            *d_gamma = T::mul_add(d_out, (x - mean) * rstd, *d_gamma);
+            *d_beta += d_out;
+        }
+        // undoes `h = (x - mean) rstd`, through mean and rstd as well
+        let mean_dh = sum(d_x, |d_h| d_h) * share;
+        let mean_dh_h = sum_2(d_x, x, |d_h, x| d_h * ((x - mean) * rstd)) * share;
+        for (d_x, &x) in d_x.iter_mut().zip(x) {
+            *d_x = rstd * (*d_x - T::mul_add((x - mean) * rstd, mean_dh_h, mean_dh));
+        }
+    }
+}
+isa_dispatch!(fn denormalise(
+    d_out: &[f32], x: &[f32], gamma: &[f32], mean: &[f32], rstd: &[f32],
+    d_x: &mut [f32], d_gamma: &mut [f32], d_beta: &mut [f32],
+) = denormalise_body);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
+    use proptest::prelude::*;
+
+    const EPS: f32 = 1e-5;
+
+    fn reference(x: &[f64], gamma: &[f64], beta: &[f64]) -> Vec<f64> {
+        let dim = gamma.len();
+        let row = |x: &[f64]| {
+            let mean = x.iter().sum::<f64>() / dim as f64;
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / dim as f64;
+            let rstd = 1.0 / (variance + f64::from(EPS)).sqrt();
+            (0..dim).map(|d| (x[d] - mean) * rstd * gamma[d] + beta[d]).collect::<Vec<_>>()
+        };
+        if dim == 0 { vec![] } else { x.chunks_exact(dim).flat_map(row).collect() }
+    }
+
+    /// `out`, `d_x`, `d_gamma`, `d_beta`
+    fn ours(x: &[f32], gamma: &[f32], beta: &[f32], d_out: &[f32], tokens: usize) -> [Vec<f32>; 4] {
+        let dim = gamma.len();
+        let (mut out, mut mean, mut rstd) = (vec![f32::NAN; x.len()], vec![f32::NAN; tokens], vec![f32::NAN; tokens]);
+        layer_norm_forward(x, gamma, beta, EPS, &mut out, &mut mean, &mut rstd);
+        let [mut d_x, mut d_gamma, mut d_beta] = [x.len(), dim, dim].map(|n| vec![f32::NAN; n]);
+        layer_norm_backward(d_out, x, gamma, &mean, &rstd, &mut d_x, &mut d_gamma, &mut d_beta);
+        [out, d_x, d_gamma, d_beta]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn forward_and_backward_equal_the_reference(
+            tokens in prop::sample::select(&[0_usize, 1, 2, 5][..]), dim in prop::sample::select(&[0_usize, 1, 2, 59, 113][..]), seed: u64,
+        ) {
+            let (x, gamma, beta) = (numbers(tokens * dim, seed), numbers(dim, 2), numbers(dim, 3));
+            let d_out = numbers(tokens * dim, 4);
+            let [out, d_x, d_gamma, d_beta] = ours(&x, &gamma, &beta, &d_out, tokens);
+            let [x_64, gamma_64, beta_64] = [&x, &gamma, &beta].map(|x| to_f64(x));
+            assert_close(&out, &reference(&x_64, &gamma_64, &beta_64), 3e-6);
+            // two numbers that happen to be near each other have a small variance and a large slope
+            if dim != 2 {
+                assert_close(&d_x, &differences(&x, |x| dot(&reference(x, &gamma_64, &beta_64), &d_out)), 1e-4);
+            }
+            assert_close(&d_gamma, &differences(&gamma, |gamma| dot(&reference(&x_64, gamma, &beta_64), &d_out)), 1e-5);
+            assert_close(&d_beta, &differences(&beta, |beta| dot(&reference(&x_64, &gamma_64, beta), &d_out)), 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_large_mean_does_not_cancel() {
+        let x: Vec<f32> = (0..64).map(|i| 1000.0 + i as f32 / 8.0).collect();
+        let [out, ..] = ours(&x, &[1.0; 64], &[0.0; 64], &[0.0; 64], 1);
+        assert_close(&out, &reference(&to_f64(&x), &[1.0; 64], &[0.0; 64]), 1e-4);
+    }
+
+    #[test]
+    fn no_rows_have_zero_parameter_gradients() {
+        let [_, _, d_gamma, d_beta] = ours(&[], &[1.0; 3], &[0.0; 3], &[], 0);
+        assert_eq!((d_gamma, d_beta), (vec![0.0; 3], vec![0.0; 3]));
+    }
+
+    #[test]
+    #[should_panic(expected = "x has 5 numbers, expected [2, 3]")]
+    fn a_wrong_length_panics() {
+        layer_norm_forward(&[0.0; 5], &[0.0; 3], &[0.0; 3], EPS, &mut [0.0; 6], &mut [0.0; 2], &mut [0.0; 2]);
+    }
+
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let (tokens, dim) = (1000, 113);
+        let (x, d_out) = (numbers(tokens * dim, 1), numbers(tokens * dim, 2));
+        let (gamma, beta) = (numbers(dim, 3), numbers(dim, 4));
+        same_bits_with_any_threads(|| ours(&x, &gamma, &beta, &d_out, tokens).concat());
+    }
+}
