@@ -1,2 +1,80 @@
-//! x
-fn main(){}
+//! The program `qkv`. Thin: arguments, progress and output; what is done lives in `qkv-train`.
+
+mod arguments;
+mod commands;
+mod demo;
+mod progress;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+/// What ends a command early: one line for the user, and the exit status.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    status: u8,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), status: 1 }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), status: 2 }
+    }
+}
+
+impl From<qkv_train::Error> for Failure {
+    fn from(error: qkv_train::Error) -> Self {
+        Self { message: error.to_string(), status: error.exit_status() }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { message, status }) => {
+            // Whoever reads standard error may have gone; that is no reason to panic.
+            let _ = writeln!(std::io::stderr(), "error: {message}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    qkv::Isa::from_env().map_err(|e| Failure::usage(e.to_string()))?;
+    if let Some(threads) = arguments.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+        pool.map_err(|e| Failure::new(format!("cannot start {threads} threads: {e}")))?;
+    }
+    let stop = stop_on_ctrl_c()?;
+    match arguments.command {
+        Command::Demo(options) => demo::demo(&options, &stop),
+        Command::Train(options) => commands::train(&options, &stop),
+        Command::Evaluate(options) => commands::evaluate(&options),
+        Command::Predict(options) => commands::predict(&options, &stop),
+        Command::Info(options) => commands::info(&options),
+    }
+}
+
+/// A flag that the first Ctrl-C raises; the second ends the program at once.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = stop.clone();
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        let _ = writeln!(std::io::stderr(), "\nstopping: what there is will be kept (once more to end at once)");
+    })
+    .map_err(|e| Failure::new(format!("cannot listen for Ctrl-C: {e}")))?;
+    Ok(stop)
+}

@@ -4,11 +4,13 @@
 //! checkpoints, and the directory a finished model lives in. What does not: layers and operations (`qkv-nn`), readers and
 //! batches (`qkv-data`), arguments and progress bars (`qkv-cli`).
 
+pub mod demo;
 pub mod error;
 pub mod files;
 pub mod metrics;
 pub mod model_dir;
 pub mod recipe;
+pub mod run;
 pub mod schedule;
 pub mod tag;
 pub mod trainer;

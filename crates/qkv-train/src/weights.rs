@@ -35,7 +35,7 @@ impl Weights {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
                 let tensor = param.val();
                 let shape = tensor.dims().to_vec();
-                let values = tensor.into_data().to_vec().expect("parameters are f32, the only precision there is");
+                let values = tensor.into_data().try_to_vec().expect("parameters are f32, the only precision there is");
                 self.weights.push(Weight { name: self.path.join("."), shape, values });
             }
         }

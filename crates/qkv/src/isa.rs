@@ -7,6 +7,8 @@
 
 use std::sync::OnceLock;
 
+use crate::strip::{self, Strip};
+
 /// The environment variable that forces an instruction set.
 pub const ISA_VARIABLE: &str = "QKV_ISA";
 
@@ -113,6 +115,9 @@ impl Isa {
 
 /// What a generic body may ask of the instruction set for which it is being compiled.
 pub(crate) trait Target {
+    /// 32 numbers in registers.
+    type Strip: Strip;
+
     /// Rows of a register tile that is 32 columns wide: as many as leave no accumulator in memory.
     const TILE_ROWS: usize;
 
@@ -121,16 +126,17 @@ pub(crate) trait Target {
 }
 
 macro_rules! target {
-    ($(#[$meta:meta])* $name:ident, tile rows $rows:literal, fused) => {
-        target!(@ $(#[$meta])* $name, $rows, |a: f32, b, c| a.mul_add(b, c));
+    ($(#[$meta:meta])* $name:ident, $strip:ty, tile rows $rows:literal, fused) => {
+        target!(@ $(#[$meta])* $name, $strip, $rows, |a: f32, b, c| a.mul_add(b, c));
     };
-    ($(#[$meta:meta])* $name:ident, tile rows $rows:literal, separate) => {
-        target!(@ $(#[$meta])* $name, $rows, |a: f32, b, c| a * b + c);
+    ($(#[$meta:meta])* $name:ident, $strip:ty, tile rows $rows:literal, separate) => {
+        target!(@ $(#[$meta])* $name, $strip, $rows, |a: f32, b, c| a * b + c);
     };
-    (@ $(#[$meta:meta])* $name:ident, $rows:literal, |$a:ident: f32, $b:ident, $c:ident| $mul_add:expr) => {
+    (@ $(#[$meta:meta])* $name:ident, $strip:ty, $rows:literal, |$a:ident: f32, $b:ident, $c:ident| $mul_add:expr) => {
         $(#[$meta])*
         pub(crate) struct $name;
         impl Target for $name {
+            type Strip = $strip;
             const TILE_ROWS: usize = $rows;
             #[inline(always)]
             fn mul_add($a: f32, $b: f32, $c: f32) -> f32 {
@@ -142,25 +148,24 @@ macro_rules! target {
 
 target!(
     /// [`Isa::Scalar`].
-    Scalar, tile rows 1, separate
+    Scalar, strip::Portable, tile rows 1, separate
 );
 // 32 columns are 4 registers: 2 rows take 8 of the 16 accumulators, and leave room for the 4 of the right-hand side.
 #[cfg(target_arch = "x86_64")]
 target!(
     /// [`Isa::Avx2`].
-    Avx2, tile rows 2, fused
+    Avx2, strip::x86::Avx2, tile rows 2, fused
 );
 // 32 columns are 2 registers: 8 rows take 16 of 32.
 #[cfg(target_arch = "x86_64")]
 target!(
     /// [`Isa::Avx512`].
-    Avx512, tile rows 8, fused
+    Avx512, strip::x86::Avx512, tile rows 8, fused
 );
-// 32 columns are 8 registers: 2 rows take 16 of 32, and leave room for the 8 of the right-hand side.
 #[cfg(target_arch = "aarch64")]
 target!(
     /// [`Isa::Neon`].
-    Neon, tile rows 2, fused
+    Neon, strip::Portable, tile rows 1, fused
 );
 
 /// `isa_dispatch!(fn name(arguments) -> result = body);` defines `name`, which runs `body::<T>` compiled for the

@@ -13,6 +13,7 @@
 
 mod blocks;
 mod math;
+mod strip;
 mod tile;
 
 pub mod activation;

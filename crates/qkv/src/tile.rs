@@ -12,9 +12,7 @@
 
 use crate::isa::{Target, isa_dispatch};
 use crate::matmul::Layout;
-
-/// Columns of a tile.
-const STRIP: usize = 32;
+use crate::strip::{STRIP, Strip};
 
 /// The right-hand side, packed once for many products.
 pub(crate) struct PackedRight {
@@ -79,15 +77,18 @@ fn tile<T: Target, const ROWS: usize>(
     out: &mut [f32],
 ) -> usize {
     let left: [&[f32]; ROWS] = std::array::from_fn(|row| &left[row * inner..][..inner]);
-    let mut acc = [[0.0_f32; STRIP]; ROWS];
-    for (p, right) in strip.chunks_exact(STRIP).enumerate() {
-        for row in 0..ROWS {
-            let x = left[row][p];
-            for column in 0..STRIP {
-                acc[row][column] = T::mul_add(x, right[column], acc[row][column]);
+    // SAFETY: `multiply` is the only way here, and `isa_dispatch!` calls its body for `T` only on a processor that has the
+    // instruction set of `T`.
+    let acc: [[f32; STRIP]; ROWS] = unsafe {
+        let mut acc = [T::Strip::zero(); ROWS];
+        for (p, right) in strip.as_chunks().0.iter().enumerate() {
+            let right = T::Strip::load(right);
+            for (acc, left) in acc.iter_mut().zip(left) {
+                *acc = acc.add_product(left[p], right);
             }
         }
-    }
+        acc.map(|acc| acc.store())
+    };
     let width = STRIP.min(columns - first);
     for (row, acc) in acc.iter().enumerate() {
         out[row * columns..][..width].copy_from_slice(&acc[..width]);

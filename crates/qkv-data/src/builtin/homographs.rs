@@ -39,8 +39,8 @@ pub(super) struct Sizes {
 }
 
 /// The sizes of a part: about 3,000 sentences and 26,000 words to train on. Little enough that a window as wide as the
-/// longest sentence memorises (with half as many far pairs again it comes near to the rule), enough that each distance is
-/// learned from a dozen pairs.
+/// longest sentence memorises (with half as many far pairs again it comes near to the rule), enough that each distance has
+/// seven pairs or more in each language.
 fn sizes(part: Part) -> Sizes {
     match part {
         Part::Train => Sizes { shared: 20, alone: 24, twins: 3, mixed: 240, far_pairs: 42, order_pairs: 120 },

@@ -3,9 +3,13 @@
 //! [`TagModel`] is the model, [`TagTask`] trains it, [`Tagger`] uses a finished one.
 
 mod model;
+mod predict;
 mod tagger;
 mod task;
 
 pub use model::{ModelSizes, TagModel};
+pub use predict::{Predicted, Style};
 pub use tagger::{Evaluation, Tagger};
 pub use task::TagTask;
+
+pub use qkv_data::builtin::Part;

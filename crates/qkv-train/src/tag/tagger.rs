@@ -144,6 +144,12 @@ impl Tagger {
         labels
     }
 
+    /// A label for each of some words that make a sentence.
+    pub fn predict_words(&self, words: &[String]) -> Vec<String> {
+        let sentence = Sentence::from_words(words.to_vec());
+        self.predict(&[sentence]).concat().into_iter().map(str::to_string).collect()
+    }
+
     /// The attention weights over one sentence: for each layer `(heads, weights)`, heads × words × words, row-major.
     pub fn attention_weights(&self, words: &[String]) -> Vec<(usize, Vec<f32>)> {
         let sentence = Sentence::from_words(words.to_vec());
@@ -171,7 +177,7 @@ impl Tagger {
 }
 
 fn floats(data: TensorData) -> Vec<f32> {
-    data.to_vec().expect("results are f32, the only precision there is")
+    data.try_to_vec().expect("results are f32, the only precision there is")
 }
 
 /// For each sentence its number and its label ids.

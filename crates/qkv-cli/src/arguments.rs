@@ -1,0 +1,131 @@
+//! What can be written behind `qkv`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Self-attention for your own data, on an ordinary machine: train, evaluate and use models whose input is a set of vectors.
+#[derive(Parser, Debug)]
+#[command(name = "qkv", version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Threads to compute with; all cores if not given. The results do not depend on it
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// The case for self-attention, on an embedded corpus: no files, no network
+    Demo(Demo),
+    /// Train a model by a recipe, by flags, or by both
+    Train(Train),
+    /// Judge a model on labelled data
+    Evaluate(Evaluate),
+    /// Use a model: labels for each word of each sentence
+    Predict(Predict),
+    /// What a model is, on what it was trained, what it reached
+    Info(Info),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// The folder that the page of attention weights and the table go to
+    #[arg(long, value_name = "DIR", default_value = "qkv-demo")]
+    pub(crate) out: PathBuf,
+    /// What parameters, order and dropout are drawn from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print the results as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Train {
+    /// The recipe, a TOML file; its keys are listed in docs/recipes.md
+    #[arg(value_name = "RECIPE.toml")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// The folder that the model goes to
+    #[arg(long, value_name = "MODEL", required_unless_present = "dry_run")]
+    pub(crate) out: Option<PathBuf>,
+    /// Set a key of the recipe, as in model.layers=3; may be given often
+    #[arg(long, value_name = "TABLE.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// What comes out (model.task)
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<String>,
+    /// What comes in (input.kind)
+    #[arg(long, value_name = "KIND")]
+    pub(crate) input: Option<String>,
+    /// What to train on: a file or builtin:NAME (data.train)
+    #[arg(long, value_name = "DATA")]
+    pub(crate) train: Option<String>,
+    /// What the best epoch is judged on (data.dev)
+    #[arg(long, value_name = "DATA")]
+    pub(crate) dev: Option<String>,
+    /// Passes over the training set, at most (training.epochs)
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<usize>,
+    /// The precision of arithmetic (training.precision)
+    #[arg(long, value_name = "P")]
+    pub(crate) precision: Option<String>,
+    /// What parameters, order and dropout are drawn from (training.seed)
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Go on with the run in the folder
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Train so many seeds, into MODEL/seed-N, and report mean and deviation
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) runs: NonZeroUsize,
+    /// Check recipe and data and predict time and memory; nothing is written
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Evaluate {
+    /// The folder of the model
+    pub(crate) model: PathBuf,
+    /// Labelled data: a file or builtin:NAME
+    pub(crate) data: String,
+    /// The part of data that carries its own splits: train, dev or test
+    #[arg(long, value_name = "S", default_value = "test")]
+    pub(crate) split: String,
+    /// The format of the data: conllu or columns; told by content if not given
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Predict {
+    /// The folder of the model
+    pub(crate) model: PathBuf,
+    /// Sentences: a file (CoNLL-U, one word a line, or plain text), or - for standard input
+    #[arg(default_value = "-")]
+    pub(crate) data: String,
+    /// The format of the data: conllu, columns or text; told by content if not given
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Print one JSON object for each sentence
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Info {
+    /// The folder of the model
+    pub(crate) model: PathBuf,
+    /// Print it as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}

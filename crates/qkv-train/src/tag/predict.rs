@@ -1,0 +1,140 @@
+//! Predicting from a stream: as fast as a batch where there is much, at once where there is little, in bounded memory.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use qkv_data::{Column, Sentence, stream, write_labelled};
+
+use super::Tagger;
+use crate::error::{Error, Result};
+
+/// How predictions are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// As the input came: CoNLL-U with its column filled, columns with the last one filled, text as `word_TAG`.
+    Same,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much was predicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Predicted {
+    /// Sentences.
+    pub sentences: usize,
+    /// Words.
+    pub words: usize,
+}
+
+/// Words taken into memory at once, in batches.
+const CHUNK_BATCHES: usize = 8;
+/// Sentences that may wait to be taken.
+const QUEUE: usize = 4096;
+
+impl Tagger {
+    /// Reads sentences from `source`, a path or `-`, and writes them with their labels to `out`, in their order.
+    ///
+    /// Whatever has arrived is predicted and written at once, so a slow writer at the other end of a pipe is answered line
+    /// by line. `progress` is called after each chunk.
+    ///
+    /// # Errors
+    /// If the source cannot be read; what was read before is written. If `out` refuses, unless its reader has gone, which
+    /// ends the work in peace.
+    pub fn predict_stream(
+        &self,
+        source: &str,
+        format: Option<&str>,
+        style: Style,
+        out: &mut dyn Write,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(Predicted),
+    ) -> Result<Predicted> {
+        let sentences = stream(source, &self.prediction_options(format)?)?;
+        let column = self.column()?;
+        let (send, receive) = sync_channel(QUEUE);
+        // The reader may wait for input forever; it ends with the program, or when nobody takes its sentences.
+        std::thread::spawn(move || {
+            for sentence in sentences {
+                if send.send(sentence).is_err() {
+                    return;
+                }
+            }
+        });
+        let limit = CHUNK_BATCHES * self.recipe().decoding.batch_tokens;
+        let mut done = Predicted::default();
+        while !stop.load(Ordering::Relaxed) {
+            let (chunk, end) = take(&receive, limit);
+            let written = self.write(&chunk, column, style, out);
+            match written {
+                Err(Error::Io { .. }) if gone(out) => return Ok(done),
+                other => other?,
+            }
+            done.sentences += chunk.len();
+            done.words += chunk.iter().map(|sentence| sentence.words.len()).sum::<usize>();
+            progress(done);
+            match end {
+                None => {}
+                Some(Ok(())) => break,
+                Some(Err(e)) => return Err(e.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&self, sentences: &[Sentence], column: Column, style: Style, out: &mut dyn Write) -> Result<()> {
+        for (sentence, labels) in sentences.iter().zip(self.predict(sentences)) {
+            match style {
+                Style::Same => write_labelled(sentence, column, &labels, out).map_err(output_error)?,
+                Style::Json => {
+                    let line = serde_json::json!({ "words": sentence.words, "labels": labels });
+                    writeln!(out, "{line}").map_err(|e| refused(&e))?;
+                }
+            }
+        }
+        out.flush().map_err(|e| refused(&e))
+    }
+}
+
+/// Waits for a sentence, then takes what else is there, up to `limit` words. Says whether that was all, and why.
+fn take(
+    receive: &Receiver<qkv_data::Result<Sentence>>,
+    limit: usize,
+) -> (Vec<Sentence>, Option<qkv_data::Result<()>>) {
+    let (mut chunk, mut words) = (Vec::new(), 0);
+    let mut next = receive.recv().ok();
+    loop {
+        match next {
+            None => return (chunk, Some(Ok(()))),
+            Some(Err(e)) => return (chunk, Some(Err(e))),
+            Some(Ok(sentence)) => {
+                words += sentence.words.len();
+                chunk.push(sentence);
+            }
+        }
+        if words >= limit {
+            return (chunk, None);
+        }
+        next = match receive.try_recv() {
+            Ok(sentence) => Some(sentence),
+            Err(std::sync::mpsc::TryRecvError::Empty) => return (chunk, None),
+            Err(std::sync::mpsc::TryRecvError::Disconnected) => None,
+        };
+    }
+}
+
+fn refused(error: &std::io::Error) -> Error {
+    Error::Io { what: "write", path: "the output".into(), reason: error.to_string() }
+}
+
+fn output_error(error: qkv_data::Error) -> Error {
+    match error {
+        qkv_data::Error::Io { source, .. } => refused(&source),
+        other => other.into(),
+    }
+}
+
+/// Whether the reader of `out` has gone, as `head` does.
+fn gone(out: &mut dyn Write) -> bool {
+    matches!(out.write(b"").and_then(|_| out.flush()), Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe)
+}
