@@ -68,7 +68,13 @@ pub(crate) struct Train {
     pub(crate) dev: Option<String>,
     /// Passes over the training set, at most (training.epochs)
     #[arg(long, value_name = "N")]
-    pub(crate) epochs: Option<usize>,
+    pub(crate) epochs: Option<u64>,
+    /// The format of the data: conllu or columns; told by content if not given (data.format)
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// The encoding of the data, such as latin-1; UTF-8 if not given (data.encoding)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) encoding: Option<String>,
     /// The precision of arithmetic (training.precision)
     #[arg(long, value_name = "P")]
     pub(crate) precision: Option<String>,
@@ -101,6 +107,9 @@ pub(crate) struct Evaluate {
     /// The format of the data: conllu or columns; told by content if not given
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
+    /// The encoding of the data, such as latin-1; that of the training data if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) encoding: Option<String>,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -116,6 +125,9 @@ pub(crate) struct Predict {
     /// The format of the data: conllu, columns or text; told by content if not given
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
+    /// The encoding of the data, such as latin-1; that of the training data if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) encoding: Option<String>,
     /// Print one JSON object for each sentence
     #[arg(long)]
     pub(crate) json: bool,

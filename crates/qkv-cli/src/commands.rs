@@ -1,7 +1,7 @@
 //! `train`, `evaluate`, `predict` and `info`.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -10,8 +10,8 @@ use qkv_train::Recipe;
 use qkv_train::metrics::mean_and_deviation;
 use qkv_train::model_dir::ModelDir;
 use qkv_train::recipe::TABLES;
-use qkv_train::run::{Report, estimate, run};
-use qkv_train::tag::{Part, Style, Tagger};
+use qkv_train::run::{Report, check_folder, estimate, run};
+use qkv_train::tag::{FileKind, Part, Style, Tagger};
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -25,22 +25,20 @@ fn recipe(options: &Train) -> Result<Recipe, Failure> {
         None => Recipe::default(),
     };
     let flags = [
-        ("model.task", &options.task),
-        ("input.kind", &options.input),
-        ("data.train", &options.train),
-        ("data.dev", &options.dev),
-        ("training.precision", &options.precision),
+        ("model.task", options.task.as_deref().map(quoted)),
+        ("input.kind", options.input.as_deref().map(quoted)),
+        ("data.train", options.train.as_deref().map(quoted)),
+        ("data.dev", options.dev.as_deref().map(quoted)),
+        ("data.format", options.format.as_deref().map(quoted)),
+        ("data.encoding", options.encoding.as_deref().map(quoted)),
+        ("training.precision", options.precision.as_deref().map(quoted)),
+        ("training.epochs", options.epochs.map(|number| number.to_string())),
+        ("training.seed", options.seed.map(|number| number.to_string())),
     ];
     for (key, value) in flags {
         if let Some(value) = value {
-            recipe.set(&format!("{key}={}", quoted(value)))?;
+            recipe.set(&format!("{key}={value}"))?;
         }
-    }
-    if let Some(epochs) = options.epochs {
-        recipe.training.epochs = epochs;
-    }
-    if let Some(seed) = options.seed {
-        recipe.training.seed = seed;
     }
     for assignment in &options.set {
         recipe.set(assignment)?;
@@ -56,21 +54,20 @@ fn quoted(value: &str) -> String {
 
 pub(crate) fn train(options: &Train, stop: &AtomicBool) -> Result<(), Failure> {
     let recipe = recipe(options)?;
-    if options.dry_run {
-        return dry_run(&recipe, options.json);
-    }
     let Some(out) = &options.out else { return Err(Failure::usage("--out MODEL is needed: where the model goes")) };
-    let runs = options.runs.get();
+    let count = options.runs.get();
+    // TOML holds no higher number than this.
+    let last_seed = recipe.training.seed.checked_add(count as u64 - 1).filter(|&seed| i64::try_from(seed).is_ok());
+    if last_seed.is_none() {
+        return Err(Failure::usage(format!("--runs {count}: there are not so many seeds; give a smaller --seed")));
+    }
+    // All folders first: the last should not be found impossible when the other runs are done.
+    for number in 0..count as u64 {
+        check_folder(&one_of(&recipe, out, number, count).1, options.resume)?;
+    }
     let mut results = Vec::new();
-    for number in 0..runs {
-        let mut recipe = recipe.clone();
-        recipe.training.seed += number as u64;
-        let (folder, name) = if runs == 1 {
-            (out.clone(), String::new())
-        } else {
-            let name = format!("seed-{}", recipe.training.seed);
-            (out.join(&name), name)
-        };
+    for number in 0..count as u64 {
+        let (recipe, folder, name) = one_of(&recipe, out, number, count);
         let report = train_once(&recipe, &folder, &name, options.resume, stop)?;
         if let Report::Trained { interrupted: true, best, .. } = &report {
             let kept = if best.is_some() { "the best model so far" } else { "the model as it stands" };
@@ -84,12 +81,23 @@ pub(crate) fn train(options: &Train, stop: &AtomicBool) -> Result<(), Failure> {
     show_training(&results, options.json)
 }
 
+/// The recipe, the folder and the name of run `number` of `count`.
+fn one_of(recipe: &Recipe, out: &Path, number: u64, count: usize) -> (Recipe, PathBuf, String) {
+    let mut recipe = recipe.clone();
+    recipe.training.seed += number;
+    match count {
+        1 => (recipe, out.to_path_buf(), String::new()),
+        _ => {
+            let name = format!("seed-{}", recipe.training.seed);
+            (recipe, out.join(&name), name)
+        }
+    }
+}
+
 fn train_once(recipe: &Recipe, out: &Path, name: &str, resume: bool, stop: &AtomicBool) -> Result<Report, Failure> {
     let mut display = Display::new(name, true);
-    let mut warnings = Vec::new();
-    let report = run(recipe, out, resume, stop, &mut display, &mut |warning| warnings.push(warning.to_string()));
+    let report = run(recipe, out, resume, stop, &mut display, &mut warn);
     display.finish();
-    warn(&warnings);
     Ok(report?)
 }
 
@@ -103,15 +111,18 @@ fn warn(warnings: &[String]) {
     }
 }
 
-fn show_training(results: &[(std::path::PathBuf, Report)], as_json: bool) -> Result<(), Failure> {
+fn show_training(results: &[(PathBuf, Report)], as_json: bool) -> Result<(), Failure> {
     let mut objects = Vec::new();
     let mut scores = Vec::new();
     for (folder, report) in results {
         match report {
-            Report::AlreadyFinished => {
-                objects.push(json!({ "model": folder, "already_finished": true }));
+            Report::AlreadyFinished { metric, score } => {
+                scores.push(*score);
+                objects
+                    .push(json!({ "model": folder.display().to_string(), "already_finished": true, *metric: score }));
                 if !as_json {
-                    print(&format!("{} is finished already; nothing was changed", folder.display()))?;
+                    let folder = folder.display();
+                    print(&format!("{folder} is finished already; nothing was changed: dev {metric} {score:.4}"))?;
                 }
             }
             Report::Trained { best, metric, parameters, seconds, .. } => {
@@ -119,7 +130,7 @@ fn show_training(results: &[(std::path::PathBuf, Report)], as_json: bool) -> Res
                 let epoch = best.as_ref().map_or(0, |best| best.epoch);
                 scores.push(score);
                 objects.push(json!({
-                    "model": folder, "metric": metric, *metric: score, "best_epoch": epoch,
+                    "model": folder.display().to_string(), "metric": metric, *metric: score, "best_epoch": epoch,
                     "parameters": parameters, "seconds": seconds,
                 }));
                 if !as_json {
@@ -139,11 +150,12 @@ fn show_training(results: &[(std::path::PathBuf, Report)], as_json: bool) -> Res
     print(&format!("{} runs: mean {mean:.4}, standard deviation {deviation:.4}", scores.len()))
 }
 
-fn dry_run(recipe: &Recipe, as_json: bool) -> Result<(), Failure> {
-    let estimate = estimate(recipe)?;
+pub(crate) fn dry_run(options: &Train) -> Result<(), Failure> {
+    let recipe = recipe(options)?;
+    let estimate = estimate(&recipe)?;
     warn(&estimate.warnings);
     let [words, labels, train_tokens, dev_tokens] = estimate.counts;
-    if as_json {
+    if options.json {
         return print(
             &json!({
                 "words": words, "labels": labels, "train_tokens": train_tokens, "dev_tokens": dev_tokens,
@@ -173,7 +185,8 @@ pub(crate) fn evaluate(options: &Evaluate) -> Result<(), Failure> {
         other => return Err(Failure::usage(format!("--split {other}: expected train, dev or test"))),
     };
     let tagger = Tagger::load(&options.model)?;
-    let result = tagger.evaluate(&options.data, part, options.format.as_deref())?;
+    let kind = FileKind { format: options.format.as_deref(), encoding: options.encoding.as_deref() };
+    let result = tagger.evaluate(&options.data, part, kind)?;
     warn(&result.warnings);
     let speed = result.tokens as f64 / result.seconds.max(1e-9);
     if options.json {
@@ -212,15 +225,18 @@ pub(crate) fn evaluate(options: &Evaluate) -> Result<(), Failure> {
 pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failure> {
     let tagger = Tagger::load(&options.model)?;
     let style = if options.json { Style::Json } else { Style::Same };
+    let kind = FileKind { format: options.format.as_deref(), encoding: options.encoding.as_deref() };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let watch = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
     let bar = watch.then(|| {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar
     });
     let start = Instant::now();
-    let done = tagger.predict_stream(&options.data, options.format.as_deref(), style, &mut out, stop, &mut |done| {
+    let done = tagger.predict_stream(&options.data, kind, style, &mut out, stop, &mut |done| {
         if let Some(bar) = &bar {
             let rate = done.words as f64 / start.elapsed().as_secs_f64().max(1e-9);
             let (sentences, rate) = (rounded(done.sentences as f64), rounded(rate));
@@ -234,6 +250,9 @@ pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failur
     let done = done?;
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::new(format!("stopped after {} sentences", done.sentences)));
+    }
+    if done.sentences == 0 {
+        warn(&[format!("{}: there is no sentence in it", options.data)]);
     }
     Ok(())
 }
@@ -295,9 +314,7 @@ fn differences(recipe: &Recipe) -> String {
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("cannot write to standard output: {e}")))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(qkv_train::Error::output(&e).into()),
         _ => Ok(()),
     }
 }

@@ -18,8 +18,9 @@ use crate::progress::{Display, duration};
 pub(crate) fn demo(options: &arguments::Demo, stop: &AtomicBool) -> Result<(), Failure> {
     let start = Instant::now();
     // Before the work, so that a folder that cannot be written to is not found out after it.
-    std::fs::create_dir_all(&options.out)
-        .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}; give another --out", options.out.display())))?;
+    std::fs::create_dir_all(&options.out).map_err(|e| {
+        Failure::new(format!("cannot make the folder {}: {e}; give another --out", options.out.display()))
+    })?;
     let demo = Demo::default();
     let mut results = Vec::new();
     let mut attention = None;
@@ -61,8 +62,7 @@ fn percent(share: f64) -> String {
 }
 
 fn main_table(results: &[DemoResult]) -> Table {
-    let mut header: Vec<String> =
-        ["mixer", "parameters", "train", "test", "homographs"].map(String::from).to_vec();
+    let mut header: Vec<String> = ["mixer", "parameters", "train", "test", "homographs"].map(String::from).to_vec();
     header.extend(DISTANCES.iter().map(|(low, high)| format!("far {low}-{high}")));
     header.extend(["order", "seconds"].map(String::from));
     let rows = results
@@ -81,19 +81,14 @@ fn main_table(results: &[DemoResult]) -> Table {
 fn saw_table(results: &[DemoResult]) -> Table {
     let mut header = vec!["mixer".to_string()];
     header.extend(SAW.map(String::from));
-    let rows = results
-        .iter()
-        .map(|r| std::iter::once(r.name.to_string()).chain(r.saw.iter().cloned()).collect())
-        .collect();
+    let rows =
+        results.iter().map(|r| std::iter::once(r.name.to_string()).chain(r.saw.iter().cloned()).collect()).collect();
     Table { header, rows }
 }
 
 fn row_json(r: &DemoResult) -> serde_json::Value {
-    let far: serde_json::Map<String, serde_json::Value> = DISTANCES
-        .iter()
-        .zip(r.far)
-        .map(|((low, high), share)| (format!("{low}-{high}"), share.into()))
-        .collect();
+    let far: serde_json::Map<String, serde_json::Value> =
+        DISTANCES.iter().zip(r.far).map(|((low, high), share)| (format!("{low}-{high}"), share.into())).collect();
     json!({
         "mixer": r.name, "parameters": r.parameters, "train": r.train, "test": r.overall,
         "homographs": r.homographs, "far": far, "order": r.order, "seconds": r.seconds, "i_saw_a_saw": r.saw,
@@ -159,7 +154,8 @@ fn write_page(out: &Path, demo: &Demo, results: &[DemoResult], tagger: &Tagger) 
     let saw = SAW.map(String::from).to_vec();
     let mut sentences = vec![("I saw a saw".to_string(), saw)];
     sentences.extend(demo.far_examples().into_iter().map(|words| ("Evidence far to the left".to_string(), words)));
-    let pictures: Vec<AttentionPicture> = sentences.into_iter().map(|(heading, words)| picture(tagger, heading, words)).collect();
+    let pictures: Vec<AttentionPicture> =
+        sentences.into_iter().map(|(heading, words)| picture(tagger, heading, words)).collect();
     let page = AttentionPage {
         title: "What each head of self-attention looks at".into(),
         intro: vec![

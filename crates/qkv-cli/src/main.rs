@@ -7,7 +7,6 @@ mod progress;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
@@ -43,10 +42,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { message, status }) => {
             // Whoever reads standard error may have gone; that is no reason to panic.
-            let _ = writeln!(std::io::stderr(), "error: {message}");
+            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&message));
             ExitCode::from(status)
         }
     }
+}
+
+/// A message on one line, whatever a path in it holds.
+fn one_line(message: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    message.chars().map(escape).collect()
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -55,26 +60,26 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         pool.map_err(|e| Failure::new(format!("cannot start {threads} threads: {e}")))?;
     }
-    let stop = stop_on_ctrl_c()?;
     match arguments.command {
-        Command::Demo(options) => demo::demo(&options, &stop),
-        Command::Train(options) => commands::train(&options, &stop),
+        Command::Demo(options) => demo::demo(&options, stop_on_ctrl_c("stopping")?),
+        Command::Train(options) if options.dry_run => commands::dry_run(&options),
+        Command::Train(options) => commands::train(&options, stop_on_ctrl_c("stopping: what there is will be kept")?),
         Command::Evaluate(options) => commands::evaluate(&options),
-        Command::Predict(options) => commands::predict(&options, &stop),
+        Command::Predict(options) => commands::predict(&options, stop_on_ctrl_c("stopping")?),
         Command::Info(options) => commands::info(&options),
     }
 }
 
-/// A flag that the first Ctrl-C raises; the second ends the program at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let raised = stop.clone();
+/// A flag that the first Ctrl-C raises, for commands that have something to bring to an end; the second ends the program
+/// at once.
+fn stop_on_ctrl_c(what_follows: &'static str) -> Result<&'static AtomicBool, Failure> {
+    static STOP: AtomicBool = AtomicBool::new(false);
     ctrlc::set_handler(move || {
-        if raised.swap(true, Ordering::Relaxed) {
+        if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        let _ = writeln!(std::io::stderr(), "\nstopping: what there is will be kept (once more to end at once)");
+        let _ = writeln!(std::io::stderr(), "\n{what_follows} (once more to end at once)");
     })
     .map_err(|e| Failure::new(format!("cannot listen for Ctrl-C: {e}")))?;
-    Ok(stop)
+    Ok(&STOP)
 }

@@ -60,9 +60,8 @@ impl Observer for Display {
         let elapsed = bar.elapsed().as_secs_f64();
         let rate = self.tokens as f64 / elapsed.max(1e-9);
         let left = elapsed / done.max(1) as f64 * (all - done) as f64;
-        let best = self.best.map_or(String::new(), |best| {
-            format!(" · best {} {best:.4}", self.metric_name.unwrap_or("dev"))
-        });
+        let best =
+            self.best.map_or(String::new(), |best| format!(" · best {} {best:.4}", self.metric_name.unwrap_or("dev")));
         bar.set_message(format!(
             "epoch {}/{} · loss {:.4}{best} · {} vectors/s · {} left",
             progress.epoch,

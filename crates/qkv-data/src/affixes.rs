@@ -21,7 +21,7 @@ pub struct AffixOptions {
     pub prefixes: usize,
     /// Suffixes of one up to so many characters.
     pub suffixes: usize,
-    /// The word's shape: `Xxx` for `Apple`, `dd-x` for `12-fold`.
+    /// The word's shape: `Xxx` for `Apple`, `dd-xx` for `12-fold`.
     pub shape: bool,
     /// The whole word in lower case.
     pub lowercase: bool,
@@ -55,29 +55,33 @@ impl AffixOptions {
     /// [`Error::Unusable`], naming the setting.
     pub fn check(&self) -> Result<()> {
         if self.width() > 0 && self.buckets == 0 {
-            return Err(Error::unusable("input.affixes.buckets", "is 0", "give the table at least one row"));
+            return Err(Error::unusable("input.buckets", "is 0", "give the table at least one row"));
         }
         // The two highest ids mean "none" and "unseen" elsewhere.
         if self.buckets >= crate::batch::UNSEEN as usize {
-            return Err(Error::unusable("input.affixes.buckets", "is too large", "2^20 rows are plenty"));
+            return Err(Error::unusable("input.buckets", "is too large", "2^20 rows are plenty"));
         }
         Ok(())
     }
 
     /// Pushes the `width()` row numbers of `word`: prefixes from short to long, suffixes from short to long, shape,
-    /// lower case. A prefix or suffix longer than the word is [`NONE`].
+    /// lower case. A prefix or suffix as long as the word, or longer, is [`NONE`].
     ///
-    /// Prefixes and suffixes are of the word as it is written, case included.
+    /// Prefixes and suffixes are of the word in lower case, so that `Station`, `STATION` and `station` share them; how
+    /// it is written is the shape's to tell.
     pub fn rows(&self, word: &str, rows: &mut Vec<u32>) {
-        let mut ends = word.char_indices().map(|(at, _)| at).chain([word.len()]).skip(1);
+        let lower = word.to_lowercase();
+        let (written, word) = (word, lower.as_str());
+        // Short of the whole word, which would tell the word even where training hides it.
+        let mut ends = word.char_indices().map(|(at, _)| at).skip(1);
         rows.extend((0..self.prefixes).map(|_| ends.next().map_or(NONE, |end| self.row(PREFIX, &word[..end]))));
-        let mut begins = word.char_indices().rev().map(|(at, _)| at);
+        let mut begins = word.char_indices().rev().map(|(at, _)| at).filter(|&at| at > 0);
         rows.extend((0..self.suffixes).map(|_| begins.next().map_or(NONE, |begin| self.row(SUFFIX, &word[begin..]))));
         if self.shape {
-            rows.push(self.row(SHAPE, &shape(word)));
+            rows.push(self.row(SHAPE, &shape(written)));
         }
         if self.lowercase {
-            rows.push(self.row(LOWER, &word.to_lowercase()));
+            rows.push(self.row(LOWER, word));
         }
     }
 
@@ -176,10 +180,10 @@ mod tests {
             fold(fnv1a(b's', "花")),
             u64::from(NONE),
             u64::from(NONE),
-            fold(fnv1a(b'x', "c")),
-            fold(fnv1a(b'l', "花")),
+            fold(fnv1a(b'x', "cc")),
+            fold(fnv1a(b'l', "花花")),
         ];
-        assert_eq!(rows(&options, "花").into_iter().map(u64::from).collect::<Vec<_>>(), expected);
+        assert_eq!(rows(&options, "花花").into_iter().map(u64::from).collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -192,7 +196,8 @@ mod tests {
                     assert_eq!(rows.len(), options.width());
                     assert!(rows.iter().all(|&row| row < 77 || row == NONE));
                     let none = rows.iter().filter(|&&row| row == NONE).count();
-                    let chars = word.chars().count();
+                    // All but the whole word.
+                    let chars = word.chars().count().saturating_sub(1);
                     assert_eq!(none, prefixes.saturating_sub(chars) + 3usize.saturating_sub(chars));
                 }
             }
@@ -202,19 +207,29 @@ mod tests {
     #[test]
     fn affixes_are_of_characters_and_kinds_are_apart() {
         let options = AffixOptions { prefixes: 2, suffixes: 2, shape: false, lowercase: false, buckets: 1 << 20 };
-        let one = rows(&options, "上海");
-        let other = rows(&options, "上花");
+        let one = rows(&options, "上海滩");
+        let other = rows(&options, "上花滩");
         assert_eq!(one[0], other[0]);
         assert_ne!(one[1], other[1]);
-        assert_ne!(one[2], other[2]);
-        assert_ne!(one[1], one[3], "prefix and suffix of the same text");
+        assert_eq!(one[2], other[2]);
+        assert_ne!(one[3], other[3]);
+        assert_ne!(rows(&options, "花花花")[1], rows(&options, "花花花")[3], "prefix and suffix of the same text");
         assert_eq!(rows(&options, "running")[3], rows(&options, "walking")[3], "-ng");
+        assert_eq!(rows(&options, "RUNNING"), rows(&options, "running"), "case is the shape's to tell");
+    }
+
+    #[test]
+    fn no_affix_tells_the_whole_word() {
+        let options = AffixOptions { prefixes: 4, suffixes: 4, shape: false, lowercase: false, buckets: 1 << 20 };
+        let whole = [options.row(PREFIX, "saw"), options.row(SUFFIX, "saw")];
+        assert!(!rows(&options, "saw").iter().any(|row| whole.contains(row)));
+        assert!(rows(&options, "saws").contains(&whole[0]));
     }
 
     #[test]
     fn a_table_without_rows_is_refused_but_never_divides_by_zero() {
         let options = AffixOptions { buckets: 0, ..AffixOptions::default() };
-        assert!(options.check().unwrap_err().to_string().contains("input.affixes.buckets"));
+        assert!(options.check().unwrap_err().to_string().contains("input.buckets"));
         assert!(rows(&options, "word").iter().all(|&row| row == NONE));
         AffixOptions::default().check().unwrap();
     }

@@ -8,13 +8,16 @@ use qkv::random::Key;
 /// about one length, narrow enough that an epoch's batches are not the same sets every time.
 const WINDOW: usize = 50;
 
+/// Keeps the draws of an order apart from others of the same seed.
+const ORDER_STREAM: u64 = 0x0BDE;
+
 /// The batches of one epoch: every sentence once, each batch of about equally long sentences.
 ///
 /// Shuffles all sentences, cuts them into windows of about fifty batches, sorts each window by length, cuts it where a
 /// batch would exceed `batch_tokens`, and shuffles the batches. A sentence longer than `batch_tokens` is a batch of its
 /// own. The plan is a function of its arguments alone.
 pub fn plan_epoch(lengths: &[usize], batch_tokens: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
-    let key = Key::new(seed).fold(epoch);
+    let key = Key::new(seed).fold(ORDER_STREAM).fold(epoch);
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     shuffle(&mut order, key.fold(0));
     let mut batches = Vec::new();

@@ -5,8 +5,8 @@
 //!
 //! Words are parted at white space first; text that is split already stays as it is. Then, within each piece:
 //!
-//! 1. A piece that the word list knows is a word, unless it is a contraction of words that it knows too. So are contracted endings (`'s`, `n't`), emoticons, web and mail
-//!    addresses, `@names` and `#tags`.
+//! 1. A piece that the word list knows is a word, unless it is a contraction of words that it knows too. Words as well
+//!    are contracted endings (`'s`, `n't`), emoticons, web and mail addresses, `@names` and `#tags`.
 //! 2. Chinese characters and kana: the longest words that the word list knows, from left to right; else one character.
 //! 3. Punctuation comes off both ends. A point stays with `U.S.`, `Dr.`, and `J.` before a capital; runs such as
 //!    `...`, `--` and `?!` stay together; `$5` is two words, `-5` and `C++` are one.

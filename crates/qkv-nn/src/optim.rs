@@ -38,7 +38,8 @@ impl OptimOps for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let grad = flex::contiguous(grad);
         // Written in place where nobody else holds the tensor, into a copy otherwise.
-        let [mut param, mut moment_1, mut moment_2] = [param, moment_1, moment_2].map(FlexTensor::into_owned_contiguous);
+        let [mut param, mut moment_1, mut moment_2] =
+            [param, moment_1, moment_2].map(FlexTensor::into_owned_contiguous);
         adamw_step(
             &options,
             step,
@@ -59,7 +60,11 @@ trait IntoOwnedContiguous {
 impl IntoOwnedContiguous for FlexTensor {
     fn into_owned_contiguous(self) -> Self {
         let elements = self.shape().num_elements();
-        if self.as_slice::<f32>().is_some() && self.storage::<f32>().len() == elements { self } else { self.to_contiguous() }
+        if self.as_slice::<f32>().is_some() && self.storage::<f32>().len() == elements {
+            self
+        } else {
+            self.to_contiguous()
+        }
     }
 }
 
@@ -224,18 +229,14 @@ mod tests {
     fn fused_adamw_takes_the_same_steps_as_burns() {
         let start = random([13, 7], 1);
         let param = Param::from_tensor(start.clone());
-        let mut ours: ModuleOptimizer =
-            FusedAdamW::new(0.1).into();
-        let mut burns = AdamWConfig::new()
-            .with_beta_1(0.9)
-            .with_beta_2(0.98)
-            .with_epsilon(1e-8)
-            .with_weight_decay(0.1)
-            .init();
+        let mut ours: ModuleOptimizer = FusedAdamW::new(0.1).into();
+        let mut burns =
+            AdamWConfig::new().with_beta_1(0.9).with_beta_2(0.98).with_epsilon(1e-8).with_weight_decay(0.1).init();
         let (mut a, mut b) = (param.clone(), param);
         for seed in 0..5 {
             let target = random([13, 7], 10 + seed);
-            let loss = |p: &Param<Tensor<2>>| ((p.val() - target.clone()) * (p.val() - target.clone())).sum().backward();
+            let loss =
+                |p: &Param<Tensor<2>>| ((p.val() - target.clone()) * (p.val() - target.clone())).sum().backward();
             let grads = GradientsParams::from_grads(loss(&a), &a);
             a = ours.step(0.01, a, grads);
             let grads = GradientsParams::from_grads(loss(&b), &b);

@@ -11,7 +11,7 @@ use qkv_nn::layers::Init;
 
 use crate::error::Result;
 use crate::metrics::share;
-use crate::recipe::{Mixer, Positions, Recipe, Words};
+use crate::recipe::{Average, Mixer, Positions, Recipe, Words};
 use crate::tag::{TagTask, Tagger};
 use crate::trainer::{self, Observer, Task};
 
@@ -112,17 +112,19 @@ impl Demo {
         base.model.d_model = 64;
         base.model.d_ff = Some(128);
         base.training.seed = seed;
-        base.training.epochs = 14;
+        base.training.epochs = 20;
         base.training.batch_tokens = 500;
         base.training.learning_rate = 4e-3;
         base.training.warmup = 0.1;
-        base.training.dropout = 0.1;
+        base.training.dropout = 0.0;
+        base.training.average = Average::Last;
+        base.training.average_count = 4;
         let with = |name, mixer, window, positions| {
             let mut recipe = base.clone();
             (recipe.model.mixer, recipe.model.window, recipe.model.positions) = (mixer, window, positions);
             Contestant { name, recipe }
         };
-        let attention = with("self-attention", Mixer::Attention, None, Positions::Relative);
+        let attention = with("self-attention", Mixer::Attention, None, Positions::Sinusoidal);
         let wanted = self.parameters(&attention.recipe);
         let mut all = vec![
             with("none: each word alone", Mixer::None, None, Positions::None),
@@ -141,14 +143,15 @@ impl Demo {
         all
     }
 
-    /// Sets the width of the fully connected part so that the model has as near to `wanted` parameters as can be.
+    /// Sets the width of the fully connected part so that the model has as near to `wanted` parameters as can be. Their
+    /// number grows in a straight line with that width, so two models tell it for all.
     fn match_parameters(&self, recipe: &mut Recipe, wanted: usize) {
-        let distance = |d_ff: usize, recipe: &mut Recipe| {
+        let mut at = |d_ff: usize| {
             recipe.model.d_ff = Some(d_ff);
-            self.parameters(recipe).abs_diff(wanted)
+            self.parameters(recipe)
         };
-        let best = (8..=512).step_by(8).min_by_key(|&d_ff| distance(d_ff, recipe));
-        recipe.model.d_ff = best;
+        let (low, high) = (at(1), at(2));
+        recipe.model.d_ff = Some(1 + wanted.saturating_sub(low) / (high - low));
     }
 
     fn parameters(&self, recipe: &Recipe) -> usize {

@@ -41,13 +41,28 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of the file system, with what would mend the usual ones.
     pub fn io(what: &'static str, path: &Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
         let hint = match error.kind() {
-            std::io::ErrorKind::StorageFull => "; make room, then go on with --resume: nothing that was there is lost",
-            std::io::ErrorKind::NotFound => "; check the path",
-            std::io::ErrorKind::PermissionDenied => "; check its permissions",
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "; make room and run it again (`train` with --resume): nothing that was there is lost"
+            }
+            ErrorKind::NotFound => "; check the path",
+            ErrorKind::IsADirectory => "; name a file in it",
+            ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "; a file stands where a folder should be",
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                "; check its permissions, or choose another place"
+            }
+            ErrorKind::InvalidData => "; save it as UTF-8",
             _ => "",
         };
         Self::Io { what, path: path.display().to_string(), reason: format!("{error}{hint}") }
+    }
+
+    /// The output, whatever it is, takes no more.
+    pub fn output(error: &std::io::Error) -> Self {
+        let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        let hint = if full { "; make room and run it again" } else { "" };
+        Self::Io { what: "write", path: "the output".into(), reason: format!("{error}{hint}") }
     }
 
     /// A model directory, or a part of one, that cannot be used.
@@ -57,6 +72,9 @@ impl Error {
 
     /// The exit status the program ends with: 2 for wrong usage, 1 for all else.
     pub fn exit_status(&self) -> u8 {
-        if matches!(self, Self::Recipe(_)) { 2 } else { 1 }
+        match self {
+            Self::Recipe(_) | Self::Data(qkv_data::Error::UnknownName { .. }) => 2,
+            _ => 1,
+        }
     }
 }

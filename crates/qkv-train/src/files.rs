@@ -1,10 +1,12 @@
 //! Files that are either whole or not there.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
@@ -14,18 +16,77 @@ use crate::error::{Error, Result};
 /// # Errors
 /// If the folder cannot be written to or the disk is full. The old content is then still there.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
-    let fail = |e: &std::io::Error| Error::io("write", path, e);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(|e| fail(&e))?;
-    file.write_all(content).map_err(|e| fail(&e))?;
-    file.as_file().sync_all().map_err(|e| fail(&e))?;
-    make_readable(file.as_file());
-    file.persist(path).map_err(|e| fail(&e.error))?;
-    // The rename itself must reach the disk; a file system that cannot sync a folder loses nothing by our asking.
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
+    Staged::new(path, content)?.publish()
+}
+
+/// What files that are being written are called until they have their place.
+const PREFIX: &str = ".writing-";
+
+/// Whether a file of this name is what a write left behind that was killed.
+pub fn is_litter(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+}
+
+/// Removes what killed writes left in a folder.
+pub fn remove_litter(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_litter(&entry.file_name())) {
+        // It costs room, nothing else.
+        let _ = fs::remove_file(entry.path());
     }
-    Ok(())
+}
+
+/// A file that is written and synced, but not yet in its place. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Staged {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// Writes `content` beside `path`.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to or the disk is full.
+    pub fn new(path: &Path, content: &[u8]) -> Result<Self> {
+        let fail = |e: &std::io::Error| Error::io("write", path, e);
+        let mut file = temporary(folder_of(path)).map_err(|e| fail(&e))?;
+        file.write_all(content).map_err(|e| fail(&e))?;
+        file.as_file().sync_all().map_err(|e| fail(&e))?;
+        make_readable(file.as_file());
+        Ok(Self { file, path: path.to_path_buf() })
+    }
+
+    /// Renames it into its place.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to. The old content is then still there.
+    pub fn publish(self) -> Result<()> {
+        let Self { file, path } = self;
+        file.persist(&path).map_err(|e| Error::io("write", &path, &e.error))?;
+        // The rename itself must reach the disk; a file system that cannot sync a folder loses nothing by our asking.
+        if let Ok(folder) = File::open(folder_of(&path)) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+    tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder)
+}
+
+/// Makes a folder that files can be written to.
+///
+/// # Errors
+/// If it cannot be made, or no file can be made in it.
+pub fn make_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|e| Error::io("make the folder", path, &e))?;
+    temporary(path).map(drop).map_err(|e| Error::io("write to the folder", path, &e))
 }
 
 /// A temporary file is private by default; a model is not.

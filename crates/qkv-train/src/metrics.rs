@@ -23,7 +23,9 @@ pub fn entities<S: AsRef<str>>(labels: &[S]) -> BTreeSet<(usize, usize, &str)> {
             Some(("I", kind)) => (open.is_none_or(|(_, other)| other != kind), Some(kind)),
             _ => (false, None),
         };
-        if (begins || kind.is_none()) && let Some((start, kind)) = open.take() {
+        if (begins || kind.is_none())
+            && let Some((start, kind)) = open.take()
+        {
             found.insert((start, i, kind));
         }
         if begins && let Some(kind) = kind {
@@ -90,7 +92,20 @@ mod tests {
     use super::*;
 
     fn list<'a>(labels: &[&'a str]) -> Vec<(usize, usize, &'a str)> {
-        entities(labels).into_iter().map(|(a, b, kind)| (a, b, match kind { "X" => "X", "Y" => "Y", _ => "?" })).collect()
+        entities(labels)
+            .into_iter()
+            .map(|(a, b, kind)| {
+                (
+                    a,
+                    b,
+                    match kind {
+                        "X" => "X",
+                        "Y" => "Y",
+                        _ => "?",
+                    },
+                )
+            })
+            .collect()
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Staged};
 use crate::recipe::Recipe;
 use crate::weights::Weights;
 
@@ -18,6 +19,9 @@ use crate::weights::Weights;
 pub const FORMAT_VERSION: u32 = 1;
 
 const CONFIG: &str = "config.json";
+
+/// The key of `config.json` that holds a hash of all its others.
+const SEAL: &str = "sha256";
 
 /// What `config.json` holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,7 +74,8 @@ pub struct Parts<'a> {
     pub metrics: Vec<u8>,
 }
 
-/// Writes a model directory, each file whole, `config.json` last.
+/// Writes a model directory, each file whole, `config.json` last. All are written before the first takes its place, so
+/// that a full disk leaves what was there.
 ///
 /// # Errors
 /// If a file cannot be written.
@@ -81,9 +86,9 @@ pub fn write(path: &Path, parts: &Parts) -> Result<()> {
         ("vocab.json", parts.vocab.clone()),
         ("metrics.json", parts.metrics.clone()),
     ];
-    let mut records = BTreeMap::new();
+    let (mut staged, mut records) = (Vec::new(), BTreeMap::new());
     for (name, content) in contents {
-        files::write_atomically(&path.join(name), &content)?;
+        staged.push(Staged::new(&path.join(name), &content)?);
         records.insert(name.to_string(), FileRecord::of(&content));
     }
     let config = Config {
@@ -95,8 +100,11 @@ pub fn write(path: &Path, parts: &Parts) -> Result<()> {
         recipe: parts.recipe.clone(),
         files: records,
     };
+    let mut config = serde_json::to_value(&config).expect("a configuration is plain data");
+    config[SEAL] = seal(&config).into();
     let content = serde_json::to_vec_pretty(&config).expect("a configuration is plain data");
-    files::write_atomically(&path.join(CONFIG), &content)
+    staged.push(Staged::new(&path.join(CONFIG), &content)?);
+    staged.into_iter().try_for_each(Staged::publish)
 }
 
 /// A model directory that was read and found whole.
@@ -113,29 +121,39 @@ impl ModelDir {
     /// Names the part that is missing, cut short, changed, or of a newer version.
     pub fn open(path: &Path) -> Result<Self> {
         let config_path = path.join(CONFIG);
+        if path.is_file() {
+            return Err(Error::model(
+                path,
+                "is a file, not a folder; a model is a folder that `qkv train … --out FOLDER` makes",
+            ));
+        }
         if !path.is_dir() {
             return Err(Error::model(path, "there is no such folder; a model is made by `qkv train … --out FOLDER`"));
         }
         if !config_path.exists() {
-            let reason = if path.join("checkpoint").exists() {
-                "training has not finished: go on with `qkv train … --out` this folder `--resume`"
-            } else {
-                "config.json is missing: this is no model directory, or a broken one; train again"
+            let reason = match has_checkpoint(path) {
+                true => "training has not finished, so there is no model yet; go on with the same command and --resume",
+                false => "config.json is missing: this is no model directory, or a broken one; train again",
             };
             return Err(Error::model(path, reason));
         }
         let content = files::read(&config_path)?;
-        let broken = |e: serde_json::Error| {
-            Error::model(&config_path, format!("is not what qkv wrote ({e}); copy the model again or train again"))
-        };
+        let broken =
+            |e: serde_json::Error| Error::model(&config_path, format!("is not what qkv wrote ({e}); {}", mend(path)));
         // The version first: a newer config may hold what this program cannot read.
-        let version: serde_json::Value = serde_json::from_slice(&content).map_err(broken)?;
-        let version = version.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let mut value: Value = serde_json::from_slice(&content).map_err(broken)?;
+        let version = value.get("format_version").and_then(Value::as_u64).unwrap_or(0);
         if version > u64::from(FORMAT_VERSION) {
             return Err(Error::model(
                 &config_path,
-                format!("has format version {version}, newer than the {FORMAT_VERSION} that this program reads; use a newer qkv"),
+                format!(
+                    "has format version {version}, newer than the {FORMAT_VERSION} that this program reads; use a newer qkv"
+                ),
             ));
+        }
+        let sealed = value.as_object_mut().and_then(|object| object.shift_remove(SEAL));
+        if sealed.is_some_and(|sealed| sealed != seal(&value)) {
+            return Err(Error::model(&config_path, format!("was changed since training; {}", mend(path))));
         }
         let config: Config = serde_json::from_slice(&content).map_err(broken)?;
         let dir = Self { path: path.to_path_buf(), config };
@@ -156,7 +174,7 @@ impl ModelDir {
     /// If it holds values that cannot be.
     pub fn recipe(&self) -> Result<Recipe> {
         let recipe = self.config.recipe.clone();
-        recipe.check().map_err(|e| Error::model(&self.path.join(CONFIG), e.to_string()))?;
+        recipe.check().map_err(|e| self.broken(CONFIG, &e.to_string()))?;
         Ok(recipe)
     }
 
@@ -170,16 +188,16 @@ impl ModelDir {
             return Err(Error::model(&path, "is not among the files that config.json lists; train again"));
         };
         if !path.exists() {
-            return Err(Error::model(&path, "is missing; copy the model again or train again"));
+            return Err(Error::model(&path, format!("is missing; {}", mend(&self.path))));
         }
         let content = files::read(&path)?;
         if content.len() < record.bytes {
             let (here, whole) = (content.len(), record.bytes);
-            let reason = format!("is cut short, {here} of {whole} bytes; copy the model again or train again");
+            let reason = format!("is cut short, {here} of {whole} bytes; {}", mend(&self.path));
             return Err(Error::model(&path, reason));
         }
         if FileRecord::of(&content) != *record {
-            return Err(Error::model(&path, "was changed since training; copy the model again or train again"));
+            return Err(Error::model(&path, format!("was changed since training; {}", mend(&self.path))));
         }
         Ok(content)
     }
@@ -190,16 +208,39 @@ impl ModelDir {
     /// If the file is broken.
     pub fn weights(&self) -> Result<Weights> {
         let content = self.read("model.safetensors")?;
-        Weights::from_safetensors(&content).map_err(|e| Error::model(&self.path.join("model.safetensors"), e))
+        Weights::from_safetensors(&content).map_err(|e| self.broken("model.safetensors", &e))
+    }
+
+    /// The error of a part whose content, although it is what was written, cannot be used.
+    pub fn broken(&self, name: &str, what: &str) -> Error {
+        Error::model(&self.path.join(name), format!("{what}; {}", mend(&self.path)))
     }
 
     /// The content of `metrics.json`.
     ///
     /// # Errors
     /// If it is missing or broken.
-    pub fn metrics(&self) -> Result<serde_json::Value> {
+    pub fn metrics(&self) -> Result<Value> {
         let content = self.read("metrics.json")?;
-        serde_json::from_slice(&content).map_err(|e| Error::model(&self.path.join("metrics.json"), e.to_string()))
+        serde_json::from_slice(&content).map_err(|e| self.broken("metrics.json", &e.to_string()))
+    }
+}
+
+/// What seals a configuration against changes.
+fn seal(config: &Value) -> String {
+    files::hash(config.to_string().as_bytes())
+}
+
+/// Whether training in the folder can go on.
+fn has_checkpoint(path: &Path) -> bool {
+    path.join("checkpoint").exists()
+}
+
+/// What would mend a broken model directory.
+fn mend(path: &Path) -> &'static str {
+    match has_checkpoint(path) {
+        true => "training has not finished: go on with the same command and --resume",
+        false => "copy the model again or train again",
     }
 }
 

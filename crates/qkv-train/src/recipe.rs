@@ -155,9 +155,9 @@ word! {
     Average {
         /// Those of the best epoch.
         None,
-        /// The mean of the last `average_count` epochs.
+        /// The mean of `average_count` epochs in a row, those that end at the epoch whose mean is best.
         Last,
-        /// The mean of the best `average_count` epochs.
+        /// The mean of the `average_count` epochs that are best by their own weights.
         Best,
     }
 }
@@ -268,6 +268,8 @@ table! {
         attention_dropout: f64 = 0.0,
         /// The share of words that are shown as unknown.
         word_dropout: f64 = 0.0,
+        /// The share of a word's affixes that are hidden, each for itself.
+        affix_dropout: f64 = 0.0,
         /// How much of the target is spread over all labels.
         label_smoothing: f64 = 0.0,
         /// Which weights the finished model gets: `none` (the best epoch's), `last` or `best` (means of several epochs').
@@ -330,7 +332,10 @@ impl Recipe {
     /// # Errors
     /// As for [`Recipe::read`].
     pub fn parse(text: &str) -> Result<Self> {
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| Error::Recipe(one_line(&e)))?;
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+            let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            Error::Recipe(format!("line {line}: {}", one_line(&e)))
+        })?;
         for (name, content) in &table {
             let keys = known_table(name)?;
             let Some(content) = content.as_table() else {
@@ -349,7 +354,8 @@ impl Recipe {
     /// # Errors
     /// If the form, the key or the value is wrong.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
-        let wrong_form = || Error::Recipe(format!("`--set {assignment}`: expected table.key=value, as in model.layers=3"));
+        let wrong_form =
+            || Error::Recipe(format!("`--set {assignment}`: expected table.key=value, as in model.layers=3"));
         let (path, value) = assignment.split_once('=').ok_or_else(wrong_form)?;
         let (name, key) = path.trim().split_once('.').ok_or_else(wrong_form)?;
         known_key(name, known_table(name)?, key)?;
@@ -427,7 +433,10 @@ impl Recipe {
         demand(data.dev_fraction > 0.0 && data.dev_fraction < 1.0, "data.dev_fraction must lie between 0 and 1");
         demand(data.max_tokens > 0, "data.max_tokens must be at least 1");
         demand(input.embedding_dim != Some(0), "input.embedding_dim must be at least 1");
-        demand(input.embedding_deviation > 0.0 && input.embedding_deviation.is_finite(), "input.embedding_deviation must be positive");
+        demand(
+            input.embedding_deviation > 0.0 && input.embedding_deviation.is_finite(),
+            "input.embedding_deviation must be positive",
+        );
         demand(
             input.words == Words::Embedding || input.vectors.is_none(),
             "input.vectors needs input.words = \"embedding\": a one-hot vector has no values to start from",
@@ -444,6 +453,21 @@ impl Recipe {
         demand(model.d_model > 0 && model.d_ff != Some(0), "model.d_model and model.d_ff must be at least 1");
         demand(model.hidden != Some(0), "model.hidden must be at least 1");
         demand(model.max_positions > 0, "model.max_positions must be at least 1");
+        for (name, size, most) in [
+            ("model.layers", Some(model.layers), 1000),
+            ("model.d_model", Some(model.d_model), 100_000),
+            ("model.d_ff", model.d_ff, 1_000_000),
+            ("model.hidden", model.hidden, 100_000),
+            ("model.max_positions", Some(model.max_positions), 10_000_000),
+            ("model.relative_range", model.relative_range, 1_000_000),
+            ("model.window", model.window, if model.mixer == Mixer::Attention { 1_000_000_000 } else { 10_000 }),
+            ("input.embedding_dim", input.embedding_dim, 100_000),
+            ("input.prefixes", Some(input.prefixes), 100),
+            ("input.suffixes", Some(input.suffixes), 100),
+            ("input.buckets", Some(input.buckets), 100_000_000),
+        ] {
+            demand(size.is_none_or(|size| size <= most), &format!("{name} must be at most {most}"));
+        }
         if model.mixer == Mixer::Attention {
             demand(
                 model.heads > 0 && model.d_model.is_multiple_of(model.heads.max(1)),
@@ -462,11 +486,21 @@ impl Recipe {
         demand(training.epochs > 0, "training.epochs must be at least 1");
         demand(training.batch_tokens > 0, "training.batch_tokens must be at least 1");
         demand(self.decoding.batch_tokens > 0, "decoding.batch_tokens must be at least 1");
-        demand(training.learning_rate > 0.0 && training.learning_rate.is_finite(), "training.learning_rate must be positive");
+        demand(
+            training.learning_rate > 0.0 && training.learning_rate.is_finite(),
+            "training.learning_rate must be positive",
+        );
         demand(share(training.warmup), "training.warmup is a share of all steps: from 0 to less than 1");
-        demand(training.weight_decay >= 0.0 && training.clip >= 0.0, "training.weight_decay and training.clip must not be negative");
-        demand(share(training.dropout) && share(training.attention_dropout), "training.dropout and training.attention_dropout lie from 0 to less than 1");
+        demand(
+            training.weight_decay >= 0.0 && training.clip >= 0.0,
+            "training.weight_decay and training.clip must not be negative",
+        );
+        demand(
+            share(training.dropout) && share(training.attention_dropout),
+            "training.dropout and training.attention_dropout lie from 0 to less than 1",
+        );
         demand(share(training.word_dropout), "training.word_dropout lies from 0 to less than 1");
+        demand(share(training.affix_dropout), "training.affix_dropout lies from 0 to less than 1");
         demand(share(training.label_smoothing), "training.label_smoothing lies from 0 to less than 1");
         demand(training.average_count > 0, "training.average_count must be at least 1");
         demand(training.checkpoint_every > 0, "training.checkpoint_every must be at least 1");
@@ -538,7 +572,9 @@ mod tests {
 
     #[test]
     fn a_wrong_value_names_its_key_in_one_line() {
-        for text in ["[model]\nlayers = \"two\"", "[model]\nmixer = \"attn\"", "[training]\nseed = -1", "layers = 3", "[model"] {
+        for text in
+            ["[model]\nlayers = \"two\"", "[model]\nmixer = \"attn\"", "[training]\nseed = -1", "layers = 3", "[model"]
+        {
             let error = Recipe::parse(text).expect_err(text).to_string();
             assert!(!error.contains('\n') && !error.is_empty(), "{text}: {error}");
         }
@@ -554,6 +590,7 @@ mod tests {
             ("training.dropout=1.0", "dropout"),
             ("training.precision=f16", "precision"),
             ("data.dev_fraction=0", "dev_fraction"),
+            ("model.d_model=123456789012", "d_model"),
         ] {
             let mut recipe = Recipe::default();
             recipe.set(assignment).expect(assignment);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model_dir::{self, ModelDir, Parts};
 use crate::recipe::{Recipe, Task};
 use crate::tag::TagTask;
@@ -15,7 +16,12 @@ use crate::weights::Weights;
 #[derive(Clone, Debug)]
 pub enum Report {
     /// The model directory holds a finished model already; nothing was changed.
-    AlreadyFinished,
+    AlreadyFinished {
+        /// The dev metric that decided.
+        metric: &'static str,
+        /// What the model reached by it.
+        score: f64,
+    },
     /// The run went to its end, or was stopped and left what it had.
     Trained {
         /// Whether it was stopped.
@@ -46,7 +52,8 @@ pub struct Estimate {
     pub warnings: Vec<String>,
 }
 
-/// Trains by `recipe` into the folder `out`. `warn` gets what the user should know of the data, a line each.
+/// Trains by `recipe` into the folder `out`. `warn` gets what the user should know of the data, a line each, before
+/// training begins.
 ///
 /// # Errors
 /// If recipe, data or folder are not fit for it. Nothing that was in the folder is lost.
@@ -56,25 +63,19 @@ pub fn run(
     resume: bool,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
-    warn: &mut dyn FnMut(&str),
+    warn: &mut dyn FnMut(&[String]),
 ) -> Result<Report> {
     recipe.check()?;
-    if out.join("config.json").exists() && !trainer::has_checkpoint(out) {
-        let dir = ModelDir::open(out)?;
-        if resume && dir.config().finished {
-            return Ok(Report::AlreadyFinished);
-        }
+    check_folder(out, resume)?;
+    if let Some(report) = finished(out)? {
+        return Ok(report);
     }
-    let occupied = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied && !resume {
-        let reason = "the folder is not empty: add --resume to go on with the run in it, or give another --out";
-        return Err(Error::model(out, reason));
-    }
-    fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
     match recipe.model.task {
         Task::Tag => {
             let task = TagTask::prepare(recipe)?;
-            task.warnings().iter().for_each(|warning| warn(warning));
+            warn(task.warnings());
+            files::make_folder(out)?;
+            files::remove_litter(out);
             let outcome = trainer::train(&task, recipe, Some(out), stop, observer)?;
             let metrics = outcome.metrics_json();
             let weights = Weights::of(&outcome.model);
@@ -100,6 +101,53 @@ pub fn run(
             })
         }
     }
+}
+
+/// Checks that a run may begin in the folder `out`, or with `resume` go on.
+///
+/// # Errors
+/// If the folder holds something that a run would do harm to.
+pub fn check_folder(out: &Path, resume: bool) -> Result<()> {
+    let names: Vec<_> = match fs::read_dir(out) {
+        Ok(entries) => {
+            entries.flatten().map(|entry| entry.file_name()).filter(|name| !files::is_litter(name)).collect()
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("use as the model's folder", out, &e)),
+    };
+    if names.is_empty() {
+        return Ok(());
+    }
+    if !resume {
+        let reason = "the folder is not empty: add --resume to go on with the run in it, or give another --out";
+        return Err(Error::model(out, reason));
+    }
+    // A run that was killed before its first checkpoint has left an empty `checkpoint` at most.
+    if finished(out)?.is_some() || trainer::has_checkpoint(out)? || names == ["checkpoint"] {
+        return Ok(());
+    }
+    let reason = "--resume: there is no run in the folder that could go on, but other files; give another --out";
+    Err(Error::model(out, reason))
+}
+
+/// What the finished model in the folder `out` reached; `None` if there is none.
+fn finished(out: &Path) -> Result<Option<Report>> {
+    if !out.join("config.json").exists() {
+        return Ok(None);
+    }
+    let dir = match ModelDir::open(out) {
+        Ok(dir) => dir,
+        // Killed between two of its files; what they are made from is still there.
+        Err(_) if trainer::has_checkpoint(out)? => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    if !dir.config().finished {
+        return Ok(None);
+    }
+    let metrics = dir.metrics()?;
+    let found = ["f1", "accuracy"].into_iter().find_map(|name| Some((name, metrics.get(name)?.as_f64()?)));
+    let (metric, score) = found.unwrap_or(("accuracy", f64::NAN));
+    Ok(Some(Report::AlreadyFinished { metric, score }))
 }
 
 /// Checks recipe and data and predicts time and memory, by a few steps on a model that is thrown away.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoints, State, best_file, epoch_file};
 use crate::error::{Error, Result};
-use crate::recipe::{Average, Recipe};
+use crate::recipe::{Average, Recipe, TABLES};
 use crate::schedule::learning_rate;
 use crate::weights::Weights;
 
@@ -43,7 +43,7 @@ pub trait Task {
     /// The name of the metric that decides which epoch is best; higher is better.
     fn metric(&self) -> &'static str;
 
-    /// A hash of the training data and its vocabularies: a run can only go on with the same.
+    /// A hash of the training and dev data and all that comes from them: a run can only go on with the same.
     fn fingerprint(&self) -> String;
 }
 
@@ -176,8 +176,11 @@ pub fn remove_checkpoints(out: &Path) {
 }
 
 /// Whether `out` holds a run that can go on.
-pub fn has_checkpoint(out: &Path) -> bool {
-    Checkpoints::new(out).state().is_ok_and(|state| state.is_some())
+///
+/// # Errors
+/// If its state cannot be read.
+pub fn has_checkpoint(out: &Path) -> Result<bool> {
+    Ok(Checkpoints::new(out).state()?.is_some())
 }
 
 /// The seconds that one pass over the training set takes, and the seconds of one dev evaluation, as measured on a model
@@ -258,14 +261,14 @@ impl<'a, T: Task> Run<'a, T> {
 
     fn go_on_from(&mut self, state: State) -> Result<()> {
         if state.recipe != self.state.recipe {
-            let (before, now) = first_difference(&state.recipe, &self.state.recipe);
+            let difference = first_difference(&state.recipe, &self.state.recipe);
             return Err(Error::Recipe(format!(
-                "--resume: the recipe is not the one that the run began with (then `{before}`, now `{now}`); give the same, or another --out"
+                "--resume: the recipe is not the one that the run began with: {difference}; give the same, or another --out"
             )));
         }
         if state.fingerprint != self.state.fingerprint {
             return Err(Error::Training(
-                "--resume: the training data is not what the run began with; give the same data, or another --out".into(),
+                "--resume: the content of data.train, data.dev or input.vectors is not what the run began with; give the same data, or another --out".into(),
             ));
         }
         let checkpoints = self.checkpoints.as_ref().expect("a state was found in it");
@@ -278,6 +281,7 @@ impl<'a, T: Task> Run<'a, T> {
         if let Some(best) = &state.best {
             self.best = Some(checkpoints.weights(&state, &best_file(best.epoch))?);
         }
+        checkpoints.tidy(Some(&state));
         self.seconds_before = state.seconds;
         self.state = state;
         Ok(())
@@ -303,7 +307,8 @@ impl<'a, T: Task> Run<'a, T> {
                     return Ok(true);
                 }
                 let batch = &plan[self.state.batch];
-                let done = (self.state.epoch as f64 + self.state.batch as f64 / plan.len() as f64) / training.epochs as f64;
+                let done =
+                    (self.state.epoch as f64 + self.state.batch as f64 / plan.len() as f64) / training.epochs as f64;
                 let rate = learning_rate(training, done);
                 let loss = self.step(batch, rate)?;
                 let tokens: usize = batch.iter().map(|&example| self.task.lengths()[example]).sum();
@@ -368,6 +373,12 @@ impl<'a, T: Task> Run<'a, T> {
             candidate = Weights::mean(&self.kept);
             let averaged = candidate.apply(model).map_err(Error::Training)?;
             scores = self.task.evaluate(&averaged);
+        }
+        if !scores.loss.is_finite() {
+            let loss = scores.loss;
+            return Err(Error::Training(format!(
+                "the dev loss is {loss} after epoch {epoch}: lower training.learning_rate, or set training.clip"
+            )));
         }
         let record = EpochRecord {
             epoch,
@@ -435,13 +446,33 @@ impl<'a, T: Task> Run<'a, T> {
     }
 }
 
-/// The first lines in which two recipes differ.
-fn first_difference<'a>(a: &'a str, b: &'a str) -> (&'a str, &'a str) {
-    let (mut a, mut b) = (a.lines(), b.lines());
-    loop {
-        match (a.next(), b.next()) {
-            (Some(x), Some(y)) if x == y => {}
-            (x, y) => return (x.unwrap_or(""), y.unwrap_or("")),
-        }
+/// The first key in which two recipes differ, with what it was and is.
+fn first_difference(before: &str, now: &str) -> String {
+    let [before, now] = [before, now].map(|text| text.parse::<toml::Table>().unwrap_or_default());
+    let value = |recipe: &toml::Table, table: &str, key: &str| {
+        let value = recipe.get(table).and_then(|table| table.get(key));
+        value.map_or("not given".to_string(), |value| format!("`{value}`"))
+    };
+    let keys = TABLES.iter().flat_map(|(table, keys)| keys.iter().map(move |(key, _)| (*table, *key)));
+    keys.map(|(table, key)| (table, key, value(&before, table, key), value(&now, table, key)))
+        .find(|(_, _, before, now)| before != now)
+        .map_or("keys that this version does not know".to_string(), |(table, key, before, now)| {
+            format!("{table}.{key} was {before} and is {now}")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_differ_by_a_named_key() {
+        let (before, mut now) = (Recipe::default(), Recipe::default());
+        now.model.window = Some(3);
+        now.training.epochs = 7;
+        let difference = |a: &Recipe, b: &Recipe| first_difference(&a.to_toml(), &b.to_toml());
+        assert_eq!(difference(&before, &now), "model.window was not given and is `3`");
+        now.model.window = None;
+        assert_eq!(difference(&before, &now), "training.epochs was `20` and is `7`");
     }
 }

@@ -10,6 +10,9 @@
 //! - **A wrong length panics**, with the shapes in the message; each function says so under `# Panics`. Data that comes
 //!   from outside is checked by the constructors [`Offsets::new`] and [`Csr::new`], which return [`ShapeError`].
 //! - **The instruction set is picked at run time**, see [`Isa`].
+//!
+//! Each module of arithmetic begins with its formulas, forward and backward. How the latter are derived is written in
+//! `docs/arithmetic.md` of the repository.
 
 mod blocks;
 mod math;

@@ -143,7 +143,5 @@ fn relative_bias(table: Tensor<2>, tile: &Tile) -> Tensor<4> {
         .map(|bucket| bucket as u32)
         .collect();
     debug_assert!(!ids.contains(&NONE));
-    gather_sum(table, ids, 1)
-        .reshape([1, tile.queries.len(), tile.keys.len(), heads])
-        .permute([0, 3, 1, 2])
+    gather_sum(table, ids, 1).reshape([1, tile.queries.len(), tile.keys.len(), heads]).permute([0, 3, 1, 2])
 }

@@ -13,6 +13,9 @@ use qkv::options::Mask;
 /// Queries attended at once: few enough that a tile of logits stays small, many enough that products are worth their call.
 const TILE_Q: usize = 128;
 
+/// Vectors of a set that is attended alone.
+const LONG: usize = 4 * TILE_Q;
+
 /// Sets of a batch, grouped by length, with what each layer needs to know of their places.
 #[derive(Debug)]
 pub struct Layout {
@@ -54,9 +57,11 @@ impl Layout {
         let mut padded_rows = 0;
         let mut rest = order.as_slice();
         while let Some(&first) = rest.first() {
-            // Padding within a group stays under a fifth of it, give or take a few rows.
+            // Padding within a group stays under a fifth of it, give or take a few rows. A long set goes alone: it fills its
+            // tiles by itself, and needs no mask of N².
             let limit = offsets.len_of(first) * 5 / 4 + 4;
-            let count = rest.iter().take_while(|&&set| offsets.len_of(set) <= limit).count();
+            let most = if offsets.len_of(first) > LONG { 1 } else { usize::MAX };
+            let count = rest.iter().take(most).take_while(|&&set| offsets.len_of(set) <= limit).count();
             let (sets, tail) = rest.split_at(count);
             rest = tail;
             let max_len = sets.iter().map(|&set| offsets.len_of(set)).max().unwrap_or(0);
@@ -128,6 +133,10 @@ impl Group {
 
     fn tile(&self, mask: Mask, queries: Range<usize>, keys: Range<usize>, device: &Device) -> Tile {
         let (sets, rows, columns) = (self.lengths.len(), queries.len(), keys.len());
+        if mask == Mask::Full && self.lengths.iter().all(|&length| length == self.max_len) {
+            let counts = Tensor::full([sets, 1, rows, 1], columns as f32, device);
+            return Tile { queries, keys, hidden: None, counts };
+        }
         let mut hidden = vec![f32::NEG_INFINITY; sets * rows * columns];
         let mut counts = vec![0.0; sets * rows];
         let mut row_start = 0;
@@ -146,8 +155,7 @@ impl Group {
             }
         }
         let all = hidden.iter().all(|&x| x == 0.0);
-        let hidden =
-            (!all).then(|| Tensor::from_data(TensorData::new(hidden, [sets, 1, rows, columns]), device));
+        let hidden = (!all).then(|| Tensor::from_data(TensorData::new(hidden, [sets, 1, rows, columns]), device));
         Tile { queries, keys, hidden, counts: Tensor::from_data(TensorData::new(counts, [sets, 1, rows, 1]), device) }
     }
 }

@@ -56,6 +56,7 @@ fn reference(q: &[f32], k: &[f32], v: &[f32], case: &Case) -> Vec<f32> {
     out
 }
 
+#[derive(Clone)]
 struct Case {
     offsets: Offsets,
     heads: usize,
@@ -102,16 +103,21 @@ impl Case {
         AttentionExtras {
             relative_bias: self.bias.as_ref().map(|(range, table)| {
                 let data = burn::tensor::TensorData::new(table.clone(), [2 * range + 1, self.heads]);
-                Tensor::from_data(data, &device)
+                Tensor::from_data(data, &device).require_grad()
             }),
             additive: (self.options.score == Score::Additive).then(|| {
-                Tensor::from_data(burn::tensor::TensorData::new(self.w.clone(), [self.heads, self.dim]), &device)
+                let data = burn::tensor::TensorData::new(self.w.clone(), [self.heads, self.dim]);
+                Tensor::from_data(data, &device).require_grad()
             }),
         }
     }
 
-    fn run(&self, [q, k, v]: [Tensor<3>; 3]) -> Tensor<3> {
-        attention(q, k, v, &self.extras(), &Layout::new(self.offsets.clone()), &self.options)
+    fn run(&self, inputs: [Tensor<3>; 3]) -> Tensor<3> {
+        self.run_with(inputs, &self.extras())
+    }
+
+    fn run_with(&self, [q, k, v]: [Tensor<3>; 3], extras: &AttentionExtras) -> Tensor<3> {
+        attention(q, k, v, extras, &Layout::new(self.offsets.clone()), &self.options)
     }
 }
 
@@ -130,27 +136,46 @@ fn attention_equals_the_formula() {
 #[test]
 fn gradients_equal_differences_of_the_formula() {
     for case in cases().into_iter().filter(|case| case.offsets.tokens() < 30) {
-        let inputs = case.inputs();
+        let (inputs, extras) = (case.inputs(), case.extras());
         let d_out = random(inputs[0].dims(), 9);
-        let grads = (case.run(inputs.clone()) * d_out.clone()).sum().backward();
-        let flat = inputs.clone().map(values);
-        let d_out = values(d_out);
-        let objective = |x: &[Vec<f32>; 3]| -> f64 {
-            let out = reference(&x[0], &x[1], &x[2], &case);
+        let grads = (case.run_with(inputs.clone(), &extras) * d_out.clone()).sum().backward();
+        let (flat, d_out) = (inputs.clone().map(values), values(d_out));
+        let objective = |x: &[Vec<f32>; 3], case: &Case| -> f64 {
+            let out = reference(&x[0], &x[1], &x[2], case);
             out.iter().zip(&d_out).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        // Around the kink of ReLU a difference is no derivative.
+        let slack = if case.options.normalizer == Normalizer::Relu { 0.15 } else { 5e-3 };
+        let check = |name: &str, gradient: &[f32], difference: &dyn Fn(usize, f32) -> f64| {
+            for (element, &gradient) in gradient.iter().enumerate().step_by(3) {
+                let expected = (difference(element, 1e-2) - difference(element, -1e-2)) / 2e-2;
+                let error = (expected - f64::from(gradient)).abs();
+                assert!(error < slack * (1.0 + expected.abs()), "{name}[{element}]: {expected} {gradient}");
+            }
         };
         for (which, input) in inputs.iter().enumerate() {
             let gradient = values(input.grad(&grads).expect("each input has a gradient"));
-            for element in (0..flat[which].len()).step_by(3) {
-                let (mut up, mut down) = (flat.clone(), flat.clone());
-                up[which][element] += 1e-2;
-                down[which][element] -= 1e-2;
-                let expected = (objective(&up) - objective(&down)) / 2e-2;
-                let error = (expected - f64::from(gradient[element])).abs();
-                // Around the kink of ReLU a difference is no derivative.
-                let slack = if case.options.normalizer == Normalizer::Relu { 0.15 } else { 5e-3 };
-                assert!(error < slack * (1.0 + expected.abs()), "input {which}[{element}]: {expected} {}", gradient[element]);
-            }
+            check(["query", "key", "value"][which], &gradient, &|element, step| {
+                let mut moved = flat.clone();
+                moved[which][element] += step;
+                objective(&moved, &case)
+            });
+        }
+        if let Some(table) = &extras.relative_bias {
+            let gradient = values(table.grad(&grads).expect("the bias has a gradient"));
+            check("relative bias", &gradient, &|element, step| {
+                let mut moved = case.clone();
+                moved.bias.as_mut().expect("a bias").1[element] += step;
+                objective(&flat, &moved)
+            });
+        }
+        if let Some(w) = &extras.additive {
+            let gradient = values(w.grad(&grads).expect("w has a gradient"));
+            check("w", &gradient, &|element, step| {
+                let mut moved = case.clone();
+                moved.w[element] += step;
+                objective(&flat, &moved)
+            });
         }
     }
 }

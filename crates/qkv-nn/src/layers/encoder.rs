@@ -136,7 +136,13 @@ impl Block {
         self.residual(x, &self.feed_forward_norm, pass, |x| self.feed_forward.forward(x, pass))
     }
 
-    fn residual(&self, x: Tensor<2>, norm: &LayerNorm, pass: &Pass, part: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+    fn residual(
+        &self,
+        x: Tensor<2>,
+        norm: &LayerNorm,
+        pass: &Pass,
+        part: impl Fn(Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
         match self.norm {
             NormPlace::Before => x.clone() + pass.dropout(part(norm.forward(x)), self.dropout),
             NormPlace::After => norm.forward(x.clone() + pass.dropout(part(x), self.dropout)),

@@ -17,8 +17,14 @@ pub struct Linear {
 impl Linear {
     /// Weights uniform in `±√(6 / (dim_in + dim_out))` (Glorot and Bengio, 2010), bias 0.
     pub fn new(dim_in: usize, dim_out: usize, init: &Init) -> Self {
+        Self::with_bias(dim_in, &vec![0.0; dim_out], init)
+    }
+
+    /// The same with a given initial bias, whose length is `dim_out`.
+    pub fn with_bias(dim_in: usize, bias: &[f32], init: &Init) -> Self {
+        let dim_out = bias.len();
         let limit = (6.0 / (dim_in + dim_out).max(1) as f32).sqrt();
-        Self { weight: init.uniform([dim_in, dim_out], limit), bias: init.constant([dim_out], 0.0) }
+        Self { weight: init.uniform([dim_in, dim_out], limit), bias: init.values(bias.to_vec(), [dim_out]) }
     }
 
     /// `[tokens, dim_in]` to `[tokens, dim_out]`.

@@ -17,11 +17,12 @@ pub struct BiLstm {
 }
 
 impl BiLstm {
-    /// `hidden` is the width of one direction.
+    /// `hidden` is the width of one direction. Forget gates start open, with a bias of 1 (Jozefowicz et al., 2015), without
+    /// which an LSTM hardly learns what lies far away.
     pub fn new(d_model: usize, hidden: usize, init: &Init) -> Self {
         let limit = 1.0 / (hidden.max(1) as f32).sqrt();
         Self {
-            input: (0..2).map(|_| Linear::new(d_model, 4 * hidden, init)).collect(),
+            input: (0..2).map(|_| Linear::with_bias(d_model, &gate_bias(hidden), init)).collect(),
             recurrent: (0..2).map(|_| init.uniform([hidden, 4 * hidden], limit)).collect(),
             join: Linear::new(2 * hidden, d_model, init),
         }
@@ -38,4 +39,11 @@ impl BiLstm {
             .collect();
         self.join.forward(Tensor::cat(states, 1), Activation::Identity)
     }
+}
+
+/// Gates in the order input, forget, cell, output.
+fn gate_bias(hidden: usize) -> Vec<f32> {
+    let mut bias = vec![0.0; 4 * hidden];
+    bias[hidden..2 * hidden].fill(1.0);
+    bias
 }

@@ -75,7 +75,7 @@ fn sinusoids(positions: &[u32], d_model: usize, device: &Device) -> Tensor<2> {
 }
 
 /// Rotary positions (Su et al., 2021): queries and keys are turned by angles that grow with their place, so that their
-/// product depends on the distance alone. Made once for a batch.
+/// product depends on the distance alone. The angles are those of one batch.
 #[derive(Debug)]
 pub struct Rotary {
     cos: Tensor<3>,
@@ -107,12 +107,6 @@ impl Rotary {
         let half = head_dim / 2;
         let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
         let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        Tensor::cat(
-            vec![
-                first.clone() * cos.clone() - second.clone() * sin.clone(),
-                first * sin + second * cos,
-            ],
-            2,
-        )
+        Tensor::cat(vec![first.clone() * cos.clone() - second.clone() * sin.clone(), first * sin + second * cos], 2)
     }
 }

@@ -52,7 +52,8 @@ fn all_options() -> Vec<EncoderOptions> {
         MixerOptions::Rnn { hidden: 5 },
     ];
     mixers.extend(attentions.map(MixerOptions::Attention));
-    let positions = [PositionsOptions::None, PositionsOptions::Sinusoidal, PositionsOptions::Learned { max_positions: 4 }];
+    let positions =
+        [PositionsOptions::None, PositionsOptions::Sinusoidal, PositionsOptions::Learned { max_positions: 4 }];
     let mut all: Vec<EncoderOptions> =
         mixers.iter().flat_map(|&mixer| positions.map(|positions| options(mixer, positions))).collect();
     let after = all.iter().map(|&before| EncoderOptions { norm: NormPlace::After, ..before });
@@ -141,9 +142,8 @@ fn rotary_products_depend_on_the_distance_alone() {
     let rotary = Rotary::new(&layout, 6, &device());
     let (q, k) = (random([1, 1, 6], 1).repeat_dim(0, 9), random([1, 1, 6], 2).repeat_dim(0, 9));
     let (q, k) = (rotary.forward(q), rotary.forward(k));
-    let product = |i: usize, j: usize| -> f32 {
-        values((q.clone().slice([i..i + 1]) * k.clone().slice([j..j + 1])).sum())[0]
-    };
+    let product =
+        |i: usize, j: usize| -> f32 { values((q.clone().slice([i..i + 1]) * k.clone().slice([j..j + 1])).sum())[0] };
     assert!((product(1, 3) - product(5, 7)).abs() < 1e-4);
     assert!((product(1, 3) - product(1, 4)).abs() > 1e-3);
 }
@@ -172,7 +172,8 @@ fn mixers_reach_as_far_as_they_should() {
 
 #[test]
 fn dropout_is_a_function_of_the_key() {
-    let mut options = options(MixerOptions::Attention(SelfAttentionOptions { dropout: 0.2, ..attention() }), PositionsOptions::None);
+    let mut options =
+        options(MixerOptions::Attention(SelfAttentionOptions { dropout: 0.2, ..attention() }), PositionsOptions::None);
     options.dropout = 0.3;
     let encoder = encoder(&options);
     let layout = Layout::new(Offsets::from_lengths([6]));

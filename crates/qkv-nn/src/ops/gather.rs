@@ -80,7 +80,11 @@ impl<B: GatherOps, C: CheckpointStrategy> GatherOps for Autodiff<B, C> {
 /// # Panics
 /// If an id is neither below `rows` nor [`NONE`], or `ids` is no multiple of `width`.
 pub fn gather_sum(table: Tensor<2>, ids: Arc<[u32]>, width: usize) -> Tensor<2> {
-    assert!(width > 0 && ids.len().is_multiple_of(width), "gather_sum: {} ids do not divide by the width {width}", ids.len());
+    assert!(
+        width > 0 && ids.len().is_multiple_of(width),
+        "gather_sum: {} ids do not divide by the width {width}",
+        ids.len()
+    );
     Tensor::from_dispatch(Dispatch::gather_sum_forward(table.into_dispatch(), ids, width))
 }
 

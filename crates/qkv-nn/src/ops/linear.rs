@@ -48,7 +48,16 @@ impl LinearOps for Flex {
         let (x, weight, bias) = (flex::contiguous(x), flex::contiguous(weight), flex::contiguous(bias));
         let ([tokens, dim_in], [_, dim_out]) = (flex::dims(&x), flex::dims::<2>(&weight));
         let mut product = vec![0.0; tokens * dim_out];
-        matmul(flex::slice(&x), Layout::Normal, flex::slice(&weight), Layout::Normal, &mut product, tokens, dim_in, dim_out);
+        matmul(
+            flex::slice(&x),
+            Layout::Normal,
+            flex::slice(&weight),
+            Layout::Normal,
+            &mut product,
+            tokens,
+            dim_in,
+            dim_out,
+        );
         let mut out = vec![0.0; tokens * dim_out];
         bias_activation_forward(&product, flex::slice(&bias), act, &mut out);
         (flex::tensor(out, [tokens, dim_out]), flex::tensor(product, [tokens, dim_out]))
@@ -67,12 +76,23 @@ impl LinearOps for Flex {
         let ([tokens, dim_in], [_, dim_out]) = (flex::dims(&x), flex::dims::<2>(&weight));
         // undoes `out = activation(product + bias)`
         let (mut d_product, mut d_bias) = (vec![0.0; tokens * dim_out], vec![0.0; dim_out]);
-        bias_activation_backward(flex::slice(&d_out), flex::slice(&product), flex::slice(&bias), act, &mut d_product, &mut d_bias);
+        bias_activation_backward(
+            flex::slice(&d_out),
+            flex::slice(&product),
+            flex::slice(&bias),
+            act,
+            &mut d_product,
+            &mut d_bias,
+        );
         // undoes `product = x · weight`
         let (mut d_x, mut d_weight) = (vec![0.0; tokens * dim_in], vec![0.0; dim_in * dim_out]);
         matmul(&d_product, Layout::Normal, flex::slice(&weight), Layout::Transposed, &mut d_x, tokens, dim_out, dim_in);
         matmul(flex::slice(&x), Layout::Transposed, &d_product, Layout::Normal, &mut d_weight, dim_in, tokens, dim_out);
-        (flex::tensor(d_x, [tokens, dim_in]), flex::tensor(d_weight, [dim_in, dim_out]), flex::tensor(d_bias, [dim_out]))
+        (
+            flex::tensor(d_x, [tokens, dim_in]),
+            flex::tensor(d_weight, [dim_in, dim_out]),
+            flex::tensor(d_bias, [dim_out]),
+        )
     }
 }
 

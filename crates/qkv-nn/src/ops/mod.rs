@@ -2,7 +2,7 @@
 //!
 //! A file holds one operation: the extension trait, its kernel call on the CPU, its gradient, the public function on
 //! tensors, and its *twin*, the same thing composed of Burn's own operations. The twin is what tests compare with, and
-//! what a device without our kernels runs. Arithmetic does not belong here: it lives in the crate `qkv`.
+//! what a device without our kernels is to run. Arithmetic does not belong here: it lives in the crate `qkv`.
 
 mod cross_entropy;
 mod dropout;

@@ -9,7 +9,7 @@ mod task;
 
 pub use model::{ModelSizes, TagModel};
 pub use predict::{Predicted, Style};
-pub use tagger::{Evaluation, Tagger};
+pub use tagger::{Evaluation, FileKind, Tagger};
 pub use task::TagTask;
 
 pub use qkv_data::builtin::Part;

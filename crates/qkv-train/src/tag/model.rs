@@ -80,7 +80,8 @@ pub(crate) fn affix_options(recipe: &Recipe) -> Option<AffixOptions> {
         prefixes: input.prefixes,
         suffixes: input.suffixes,
         shape: true,
-        lowercase: true,
+        // A row for the whole word would tell it even where word dropout hides it.
+        lowercase: false,
         buckets: input.buckets,
     })
 }

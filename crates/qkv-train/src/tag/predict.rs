@@ -1,12 +1,13 @@
 //! Predicting from a stream: as fast as a batch where there is much, at once where there is little, in bounded memory.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::time::Duration;
 
 use qkv_data::{Column, Sentence, stream, write_labelled};
 
-use super::Tagger;
+use super::{FileKind, Tagger};
 use crate::error::{Error, Result};
 
 /// How predictions are written.
@@ -31,6 +32,8 @@ pub struct Predicted {
 const CHUNK_BATCHES: usize = 8;
 /// Sentences that may wait to be taken.
 const QUEUE: usize = 4096;
+/// How often a wait for input looks whether it is to end.
+const BREATH: Duration = Duration::from_millis(50);
 
 impl Tagger {
     /// Reads sentences from `source`, a path or `-`, and writes them with their labels to `out`, in their order.
@@ -44,34 +47,35 @@ impl Tagger {
     pub fn predict_stream(
         &self,
         source: &str,
-        format: Option<&str>,
+        kind: FileKind,
         style: Style,
         out: &mut dyn Write,
         stop: &AtomicBool,
         progress: &mut dyn FnMut(Predicted),
     ) -> Result<Predicted> {
-        let sentences = stream(source, &self.prediction_options(format)?)?;
-        let column = self.column()?;
+        let (source, options, column) = (source.to_string(), self.prediction_options(kind)?, self.column()?);
         let (send, receive) = sync_channel(QUEUE);
         // The reader may wait for input forever; it ends with the program, or when nobody takes its sentences.
         std::thread::spawn(move || {
-            for sentence in sentences {
-                if send.send(sentence).is_err() {
-                    return;
-                }
-            }
+            let mut sentences = match stream(&source, &options) {
+                Ok(sentences) => sentences,
+                Err(e) => return drop(send.send(Err(e))),
+            };
+            while let Some(sentence) = sentences.next()
+                && send.send(sentence).is_ok()
+            {}
         });
         let limit = CHUNK_BATCHES * self.recipe().decoding.batch_tokens;
         let mut done = Predicted::default();
         while !stop.load(Ordering::Relaxed) {
-            let (chunk, end) = take(&receive, limit);
-            let written = self.write(&chunk, column, style, out);
-            match written {
-                Err(Error::Io { .. }) if gone(out) => return Ok(done),
-                other => other?,
-            }
+            let (chunk, end) = take(&receive, limit, stop);
             done.sentences += chunk.len();
             done.words += chunk.iter().map(|sentence| sentence.words.len()).sum::<usize>();
+            match self.write(&chunk, column, style, out) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
+                Err(e) => return Err(Error::output(&e)),
+            }
             progress(done);
             match end {
                 None => {}
@@ -82,27 +86,38 @@ impl Tagger {
         Ok(done)
     }
 
-    fn write(&self, sentences: &[Sentence], column: Column, style: Style, out: &mut dyn Write) -> Result<()> {
+    fn write(&self, sentences: &[Sentence], column: Column, style: Style, out: &mut dyn Write) -> io::Result<()> {
         for (sentence, labels) in sentences.iter().zip(self.predict(sentences)) {
             match style {
-                Style::Same => write_labelled(sentence, column, &labels, out).map_err(output_error)?,
+                Style::Same => write_labelled(sentence, column, &labels, out).map_err(|e| match e {
+                    qkv_data::Error::Io { source, .. } => source,
+                    other => io::Error::other(other),
+                })?,
                 Style::Json => {
                     let line = serde_json::json!({ "words": sentence.words, "labels": labels });
-                    writeln!(out, "{line}").map_err(|e| refused(&e))?;
+                    writeln!(out, "{line}")?;
                 }
             }
         }
-        out.flush().map_err(|e| refused(&e))
+        out.flush()
     }
 }
 
-/// Waits for a sentence, then takes what else is there, up to `limit` words. Says whether that was all, and why.
+/// Waits for a sentence, then takes what else is there, up to `limit` words. Says whether that was all, and why; being
+/// told to stop ends the wait.
 fn take(
     receive: &Receiver<qkv_data::Result<Sentence>>,
     limit: usize,
+    stop: &AtomicBool,
 ) -> (Vec<Sentence>, Option<qkv_data::Result<()>>) {
     let (mut chunk, mut words) = (Vec::new(), 0);
-    let mut next = receive.recv().ok();
+    let mut next = loop {
+        match receive.recv_timeout(BREATH) {
+            Ok(sentence) => break Some(sentence),
+            Err(RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
+            Err(_) => break None,
+        }
+    };
     loop {
         match next {
             None => return (chunk, Some(Ok(()))),
@@ -117,24 +132,8 @@ fn take(
         }
         next = match receive.try_recv() {
             Ok(sentence) => Some(sentence),
-            Err(std::sync::mpsc::TryRecvError::Empty) => return (chunk, None),
-            Err(std::sync::mpsc::TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Empty) => return (chunk, None),
+            Err(TryRecvError::Disconnected) => None,
         };
     }
-}
-
-fn refused(error: &std::io::Error) -> Error {
-    Error::Io { what: "write", path: "the output".into(), reason: error.to_string() }
-}
-
-fn output_error(error: qkv_data::Error) -> Error {
-    match error {
-        qkv_data::Error::Io { source, .. } => refused(&source),
-        other => other.into(),
-    }
-}
-
-/// Whether the reader of `out` has gone, as `head` does.
-fn gone(out: &mut dyn Write) -> bool {
-    matches!(out.write(b"").and_then(|_| out.flush()), Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -17,11 +17,20 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ModelSizes, TagModel, affix_options};
 use super::task::{counted_targets, read_options};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metrics::{EntityCounts, is_bio, share};
 use crate::model_dir::ModelDir;
 use crate::recipe::Recipe;
 use qkv::gather::NONE;
+
+/// What the user says of a file that is to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileKind<'a> {
+    /// Its format; told by ending and content if `None`.
+    pub format: Option<&'a str>,
+    /// Its encoding; that of the training data if `None`.
+    pub encoding: Option<&'a str>,
+}
 
 /// What a tagger reached on labelled data.
 #[derive(Clone, Debug)]
@@ -72,13 +81,13 @@ impl Tagger {
     pub fn load(path: &Path) -> Result<Self> {
         let dir = ModelDir::open(path)?;
         let content = dir.read("vocab.json")?;
-        let broken = |e: String| Error::model(&path.join("vocab.json"), format!("{e}; train again"));
-        let Vocabularies { words, labels } = serde_json::from_slice(&content).map_err(|e| broken(e.to_string()))?;
+        let Vocabularies { words, labels } =
+            serde_json::from_slice(&content).map_err(|e| dir.broken("vocab.json", &e.to_string()))?;
         let recipe = dir.recipe()?;
         let sizes = ModelSizes { vocabulary: words.len(), labels: labels.len(), pretrained: None };
         let device = Device::flex();
         let model = TagModel::new(&recipe, &sizes, &Init::new(0, &device));
-        let model = dir.weights()?.apply(model).map_err(|e| Error::model(&path.join("model.safetensors"), e))?;
+        let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
         Ok(Self::new(recipe, words, labels, model))
     }
 
@@ -115,11 +124,8 @@ impl Tagger {
     ///
     /// # Errors
     /// If the data cannot be read.
-    pub fn evaluate(&self, data: &str, part: Part, format: Option<&str>) -> Result<Evaluation> {
-        let mut recipe = self.recipe.clone();
-        // The format of the training data says nothing of this file's.
-        recipe.data.format = format.map(str::to_string);
-        let sentences = read_tagged(data, &read_options(&recipe, part)?)?;
+    pub fn evaluate(&self, data: &str, part: Part, kind: FileKind) -> Result<Evaluation> {
+        let sentences = read_tagged(data, &self.options(kind, part)?)?;
         let (encoded, unseen) =
             EncodedSentences::from_sentences(&sentences, &self.vocabulary, self.affixes.as_ref(), Some(&self.labels));
         let mut result = evaluate(&self.model, &encoded, &self.labels, self.recipe.decoding.batch_tokens);
@@ -135,8 +141,7 @@ impl Tagger {
 
     /// A label for each word of each sentence.
     pub fn predict(&self, sentences: &[Sentence]) -> Vec<Vec<&str>> {
-        let (encoded, _) =
-            EncodedSentences::from_sentences(sentences, &self.vocabulary, self.affixes.as_ref(), None);
+        let (encoded, _) = EncodedSentences::from_sentences(sentences, &self.vocabulary, self.affixes.as_ref(), None);
         let mut labels = vec![Vec::new(); sentences.len()];
         for (index, ids) in predicted(&self.model, &encoded, self.labels.len(), self.recipe.decoding.batch_tokens) {
             labels[index] = ids.iter().map(|&id| self.labels.name(id).unwrap_or_default()).collect();
@@ -153,8 +158,7 @@ impl Tagger {
     /// The attention weights over one sentence: for each layer `(heads, weights)`, heads × words × words, row-major.
     pub fn attention_weights(&self, words: &[String]) -> Vec<(usize, Vec<f32>)> {
         let sentence = Sentence::from_words(words.to_vec());
-        let (encoded, _) =
-            EncodedSentences::from_sentences(&[sentence], &self.vocabulary, self.affixes.as_ref(), None);
+        let (encoded, _) = EncodedSentences::from_sentences(&[sentence], &self.vocabulary, self.affixes.as_ref(), None);
         let batch = encoded.batch(&[0]);
         let layout = Layout::new(batch.offsets.clone());
         let layers = self.model.attention_weights(&batch, &layout).into_iter();
@@ -165,14 +169,20 @@ impl Tagger {
     ///
     /// # Errors
     /// If the format is not known.
-    pub fn prediction_options(&self, format: Option<&str>) -> Result<ReadOptions> {
-        let mut recipe = self.recipe.clone();
-        recipe.data.format = format.map(str::to_string);
+    pub fn prediction_options(&self, kind: FileKind) -> Result<ReadOptions> {
         Ok(ReadOptions {
             need_labels: false,
             lexicon: Some(Lexicon::of(Arc::new(self.vocabulary.clone()))),
-            ..read_options(&recipe, Part::Test)?
+            ..self.options(kind, Part::Test)?
         })
+    }
+
+    fn options(&self, kind: FileKind, part: Part) -> Result<ReadOptions> {
+        let mut recipe = self.recipe.clone();
+        // The format of the training data says nothing of this file's; its encoding is likely to be.
+        recipe.data.format = kind.format.map(str::to_string);
+        recipe.data.encoding = kind.encoding.map(str::to_string).or(recipe.data.encoding);
+        read_options(&recipe, part)
     }
 }
 
@@ -216,7 +226,12 @@ fn argmax(row: &[f32]) -> u32 {
 }
 
 /// Judges `model` on `encoded`.
-pub(super) fn evaluate(model: &TagModel, encoded: &EncodedSentences, labels: &Labels, batch_tokens: usize) -> Evaluation {
+pub(super) fn evaluate(
+    model: &TagModel,
+    encoded: &EncodedSentences,
+    labels: &Labels,
+    batch_tokens: usize,
+) -> Evaluation {
     let start = Instant::now();
     let bio = is_bio(labels.names().iter().map(String::as_str));
     let name = |&id: &u32| labels.name(id).unwrap_or("O");

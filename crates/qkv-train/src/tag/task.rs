@@ -71,8 +71,11 @@ impl TagTask {
     pub fn from_sentences(recipe: &Recipe, train: &[Sentence], dev: &[Sentence], dev_name: &str) -> Result<Self> {
         let input = &recipe.input;
         let words = train.iter().flat_map(|sentence| &sentence.words);
-        let options =
-            VocabularyOptions { min_count: input.min_count, lowercase: input.lowercase, ..VocabularyOptions::default() };
+        let options = VocabularyOptions {
+            min_count: input.min_count,
+            lowercase: input.lowercase,
+            ..VocabularyOptions::default()
+        };
         let vocabulary = Vocabulary::build(words, &options);
         let labels = Labels::build(train.iter().filter_map(|sentence| sentence.labels.as_ref()).flatten());
         if labels.len() < 2 {
@@ -123,9 +126,9 @@ impl TagTask {
         &self.warnings
     }
 
-    /// Words known, labels, training tokens, dev tokens.
+    /// Words known (the unknown is none), labels, training tokens, dev tokens.
     pub fn counts(&self) -> [usize; 4] {
-        [self.vocabulary.len(), self.labels.len(), self.train.tokens(), self.dev.tokens()]
+        [self.vocabulary.len() - 1, self.labels.len(), self.train.tokens(), self.dev.tokens()]
     }
 
     /// A finished model with what it needs to be used.
@@ -133,16 +136,21 @@ impl TagTask {
         Tagger::new(self.recipe.clone(), self.vocabulary.clone(), self.labels.clone(), model)
     }
 
-    /// Words with `word_dropout` shown as unknown, where the draw says so.
-    fn with_word_dropout(&self, mut batch: TextBatch, key: Key) -> TextBatch {
-        let rate = self.recipe.training.word_dropout as f32;
-        if rate > 0.0 {
-            let words = batch.words.iter().zip(0..);
-            batch.words =
-                words.map(|(&id, i)| if key.uniform(i) < rate { Vocabulary::UNKNOWN } else { id }).collect();
-        }
+    /// The batch with words and affixes hidden where the draw says so.
+    fn with_hidden(&self, mut batch: TextBatch, key: Key) -> TextBatch {
+        let training = &self.recipe.training;
+        batch.words = hidden(&batch.words, training.word_dropout, Vocabulary::UNKNOWN, key.fold(0));
+        batch.affixes = hidden(&batch.affixes, training.affix_dropout, NONE, key.fold(1));
         batch
     }
+}
+
+/// `ids` with a share of `rate` replaced by `instead`.
+fn hidden(ids: &Arc<[u32]>, rate: f64, instead: u32, key: Key) -> Arc<[u32]> {
+    if rate == 0.0 {
+        return ids.clone();
+    }
+    ids.iter().zip(0..).map(|(&id, i)| if f64::from(key.uniform(i)) < rate { instead } else { id }).collect()
 }
 
 impl Task for TagTask {
@@ -157,7 +165,7 @@ impl Task for TagTask {
     }
 
     fn loss(&self, model: &TagModel, examples: &[usize], key: Key) -> Tensor<1> {
-        let batch = self.with_word_dropout(self.train.batch(examples), key.fold(WORD_DROPOUT_STREAM));
+        let batch = self.with_hidden(self.train.batch(examples), key.fold(HIDING_STREAM));
         let layout = Layout::new(batch.offsets.clone());
         let class_logits = model.forward(&batch, &layout, &Pass::training(key));
         let smoothing = self.recipe.training.label_smoothing as f32;
@@ -180,17 +188,21 @@ impl Task for TagTask {
 
     fn fingerprint(&self) -> String {
         let mut content = serde_json::to_vec(&(&self.vocabulary, &self.labels)).unwrap_or_default();
-        let everything: Vec<usize> = (0..self.train.len()).collect();
-        let batch = self.train.batch(&everything);
-        for ids in [&batch.words, &batch.affixes, &batch.targets] {
-            content.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        for part in [&self.train, &self.dev] {
+            content.extend(part.lengths().iter().flat_map(|length| length.to_le_bytes()));
+            let everything: Vec<usize> = (0..part.len()).collect();
+            let batch = part.batch(&everything);
+            for ids in [&batch.words, &batch.affixes, &batch.targets] {
+                content.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+            }
         }
+        content.extend(self.sizes.pretrained.iter().flatten().flat_map(|x| x.to_le_bytes()));
         files::hash(&content)
     }
 }
 
-/// Keeps the draws that hide words apart from those of dropout.
-const WORD_DROPOUT_STREAM: u64 = 0xD0D0;
+/// Keeps the draws that hide words and affixes apart from those of dropout.
+const HIDING_STREAM: u64 = 0xD0D0;
 
 /// Targets as the loss wants them: a label that training never saw has no logit, so it is left out.
 pub(super) fn counted_targets(targets: &Arc<[u32]>) -> Arc<[u32]> {
