@@ -25,20 +25,25 @@ fn recipe(options: &Train) -> Result<Recipe, Failure> {
         None => Recipe::default(),
     };
     let flags = [
-        ("model.task", options.task.as_deref().map(quoted)),
-        ("input.kind", options.input.as_deref().map(quoted)),
-        ("data.train", options.train.as_deref().map(quoted)),
-        ("data.dev", options.dev.as_deref().map(quoted)),
-        ("data.format", options.format.as_deref().map(quoted)),
-        ("data.encoding", options.encoding.as_deref().map(quoted)),
-        ("training.precision", options.precision.as_deref().map(quoted)),
-        ("training.epochs", options.epochs.map(|number| number.to_string())),
-        ("training.seed", options.seed.map(|number| number.to_string())),
+        ("--task", "model.task", options.task.as_deref().map(quoted)),
+        ("--input", "input.kind", options.input.as_deref().map(quoted)),
+        ("--train", "data.train", options.train.as_deref().map(quoted)),
+        ("--dev", "data.dev", options.dev.as_deref().map(quoted)),
+        ("--format", "data.format", options.format.as_deref().map(quoted)),
+        ("--encoding", "data.encoding", options.encoding.as_deref().map(quoted)),
+        ("--precision", "training.precision", options.precision.as_deref().map(quoted)),
+        ("--epochs", "training.epochs", options.epochs.map(|number| number.to_string())),
+        ("--seed", "training.seed", options.seed.map(|number| number.to_string())),
     ];
-    for (key, value) in flags {
-        if let Some(value) = value {
-            recipe.set(&format!("{key}={value}"))?;
-        }
+    for (flag, key, value) in flags {
+        let Some(value) = value else { continue };
+        let assignment = format!("{key}={value}");
+        // The user is told of what the user wrote.
+        let told = |e: qkv_train::Error| Failure {
+            message: e.to_string().replace(&format!("`--set {assignment}`"), &format!("`{flag} {value}`")),
+            status: e.exit_status(),
+        };
+        recipe.set(&assignment).map_err(told)?;
     }
     for assignment in &options.set {
         recipe.set(assignment)?;

@@ -151,15 +151,21 @@ fn what_to_see(results: &[DemoResult]) -> String {
 /// Writes `attention.html` and `attention.svg`; returns the path of the page.
 fn write_page(out: &Path, demo: &Demo, results: &[DemoResult], tagger: &Tagger) -> Result<String, Failure> {
     let broken = |e: qkv_view::ViewError| Failure::new(e.to_string());
-    let saw = SAW.map(String::from).to_vec();
-    let mut sentences = vec![("I saw a saw".to_string(), saw)];
-    sentences.extend(demo.far_examples().into_iter().map(|words| ("Evidence far to the left".to_string(), words)));
-    let pictures: Vec<AttentionPicture> =
-        sentences.into_iter().map(|(heading, words)| picture(tagger, heading, words)).collect();
+    let mut pictures = vec![picture(tagger, "I saw a saw".to_string(), SAW.map(String::from).to_vec())];
+    let mut portrait = None;
+    for example in demo.far_examples() {
+        let (word, cue) = (&example.words[example.word], &example.words[example.cue]);
+        let picture = picture(tagger, format!("“{cue}” decides what “{word}” means"), example.words.clone());
+        if portrait.is_none() {
+            let (layer, head) = head_that_looks(&picture, example.word, example.cue);
+            portrait = Some(heatmap_svg(&picture, layer, head).map_err(broken)?);
+        }
+        pictures.push(picture);
+    }
     let page = AttentionPage {
         title: "What each head of self-attention looks at".into(),
         intro: vec![
-            "A model of two layers with four heads each, trained by `qkv demo` on its embedded corpus.".into(),
+            "A model of two layers with four heads each, trained by the demo on its embedded corpus.".into(),
             "Rows are queries, columns are keys: the stronger the colour, the more of that key's value goes into the row's new vector.".into(),
         ],
         tables: vec![
@@ -170,9 +176,7 @@ fn write_page(out: &Path, demo: &Demo, results: &[DemoResult], tagger: &Tagger) 
     };
     let path = out.join("attention.html");
     write_atomically(&path, page.to_html().map_err(broken)?.as_bytes())?;
-    if let Some(picture) = page.pictures.get(1) {
-        let (layer, head) = farthest_looking(picture);
-        let svg = heatmap_svg(picture, layer, head).map_err(broken)?;
+    if let Some(svg) = portrait {
         write_atomically(&out.join("attention.svg"), svg.as_bytes())?;
     }
     Ok(path.display().to_string())
@@ -189,15 +193,14 @@ fn picture(tagger: &Tagger, heading: String, words: Vec<String>) -> AttentionPic
     AttentionPicture { heading, note: String::new(), layers: layers.collect(), tags: Some(tags), words, gold: None }
 }
 
-/// The head whose weights lie, on the whole, farthest from the diagonal: the one worth a picture of its own.
-fn farthest_looking(picture: &AttentionPicture) -> (usize, usize) {
+/// Layer and head in which `word` gives `cue` the greatest weight: the one worth a picture of its own.
+fn head_that_looks(picture: &AttentionPicture, word: usize, cue: usize) -> (usize, usize) {
     let mut best = (0, 0, f32::NEG_INFINITY);
     for (l, layer) in picture.layers.iter().enumerate() {
         for (h, head) in layer.heads.iter().enumerate() {
-            let far = |(place, weight): (usize, &f32)| (place / head.size).abs_diff(place % head.size) as f32 * weight;
-            let distance = head.weights.iter().enumerate().map(far).sum();
-            if distance > best.2 {
-                best = (l, h, distance);
+            let weight = head.weights.get(word * head.size + cue).copied().unwrap_or_default();
+            if weight > best.2 {
+                best = (l, h, weight);
             }
         }
     }

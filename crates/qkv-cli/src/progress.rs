@@ -13,8 +13,10 @@ pub(crate) struct Display {
     name: String,
     /// Whether finished epochs are told line by line.
     epochs: bool,
-    metric_name: Option<&'static str>,
-    best: Option<f64>,
+    /// The best epoch so far: the dev metric that decides, and what it was.
+    best: Option<(String, f64)>,
+    /// Steps that were done before this process began, as a resumed run has.
+    before: Option<usize>,
     tokens: u64,
 }
 
@@ -28,7 +30,7 @@ impl Display {
             bar.set_prefix(if name.is_empty() { String::new() } else { format!("{name}  ") });
             bar
         });
-        Self { live, name: name.to_string(), epochs, metric_name: None, best: None, tokens: 0 }
+        Self { live, name: name.to_string(), epochs, best: None, before: None, tokens: 0 }
     }
 
     /// Shows a line that stays.
@@ -57,11 +59,11 @@ impl Observer for Display {
         let all = progress.epochs * progress.batches;
         bar.set_length(all as u64);
         bar.set_position(done as u64);
+        let before = *self.before.get_or_insert(done.saturating_sub(1));
         let elapsed = bar.elapsed().as_secs_f64();
         let rate = self.tokens as f64 / elapsed.max(1e-9);
-        let left = elapsed / done.max(1) as f64 * (all - done) as f64;
-        let best =
-            self.best.map_or(String::new(), |best| format!(" · best {} {best:.4}", self.metric_name.unwrap_or("dev")));
+        let left = elapsed / done.saturating_sub(before).max(1) as f64 * (all - done) as f64;
+        let best = self.best.as_ref().map_or(String::new(), |(name, best)| format!(" · best dev {name} {best:.4}"));
         bar.set_message(format!(
             "epoch {}/{} · loss {:.4}{best} · {} vectors/s · {} left",
             progress.epoch,
@@ -74,7 +76,9 @@ impl Observer for Display {
 
     fn epoch(&mut self, record: &EpochRecord, best: bool) {
         if best {
-            self.best = Some(record.score);
+            // The metric that decides is the first.
+            let name = record.metrics.keys().next().cloned().unwrap_or_default();
+            self.best = Some((name, record.score));
         }
         if !self.epochs {
             return;

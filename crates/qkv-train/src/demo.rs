@@ -47,6 +47,17 @@ pub struct DemoResult {
     pub saw: Vec<String>,
 }
 
+/// A sentence with a word whose sense another, far to its left, decides.
+#[derive(Clone, Debug)]
+pub struct FarExample {
+    /// The sentence.
+    pub words: Vec<String>,
+    /// Which word has two senses.
+    pub word: usize,
+    /// Which word decides.
+    pub cue: usize,
+}
+
 /// The lectures' sentence.
 pub const SAW: [&str; 5] = ["I", "saw", "a", "saw", "."];
 
@@ -91,16 +102,19 @@ impl Demo {
     }
 
     /// A test sentence whose evidence lies far away, one for each language: for looking at.
-    pub fn far_examples(&self) -> Vec<Vec<String>> {
-        let far = |sentence: &&MarkedSentence| {
-            sentence.marks.iter().any(|mark| matches!(mark, Mark::Far { distance } if (6..=9).contains(distance)))
-        };
+    pub fn far_examples(&self) -> Vec<FarExample> {
         let languages = [builtin::Language::English, builtin::Language::Chinese];
-        languages
-            .iter()
-            .filter_map(|&language| self.corpus.test.iter().filter(far).find(|sentence| sentence.language == language))
-            .map(|sentence| sentence.words.clone())
-            .collect()
+        let first = |language| {
+            self.corpus.test.iter().filter(|sentence| sentence.language == language).find_map(|sentence| {
+                sentence.marks.iter().enumerate().find_map(|(word, mark)| match *mark {
+                    Mark::Far { distance } if (6..=9).contains(&distance) => {
+                        Some(FarExample { words: sentence.words.clone(), word, cue: word.checked_sub(distance)? })
+                    }
+                    _ => None,
+                })
+            })
+        };
+        languages.into_iter().filter_map(first).collect()
     }
 
     /// Whoever competes. All but the wide window have as many parameters, give or take a tenth: the width of the fully
@@ -243,4 +257,47 @@ fn tally(tagger: &Tagger, part: &[MarkedSentence]) -> Tally {
         }
     }
     tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contestants_have_as_many_parameters_give_or_take_a_tenth() {
+        let demo = Demo::default();
+        let contestants = demo.contestants(1);
+        assert_eq!(contestants.len(), 7);
+        let wanted = demo.parameters(&contestants[6].recipe) as f64;
+        for contestant in &contestants {
+            let count = demo.parameters(&contestant.recipe) as f64;
+            let wide = contestant.name.starts_with("window as wide");
+            assert_eq!((count / wanted - 1.0).abs() > 0.1, wide, "{}: {count} of {wanted}", contestant.name);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_not_known() {
+        let demo = Demo::default();
+        let result = |start: &str| {
+            let mut contestant = demo.contestants(3).into_iter().find(|c| c.name.starts_with(start)).expect(start);
+            contestant.recipe.training.epochs = 6;
+            let outcome = demo.compete(&contestant, &AtomicBool::new(false), &mut ()).expect("training");
+            outcome.expect("not stopped").0
+        };
+        let none = result("none");
+        assert_eq!(none.homographs, demo.ceiling());
+        assert_eq!(none.saw[1], none.saw[3]);
+        assert!(none.overall > 0.9, "{none:?}");
+        let window = result("window of");
+        assert!(window.homographs > 0.95, "{window:?}");
+        assert_eq!(window.far, [0.5; DISTANCE_BUCKETS.len()], "far evidence lies outside the window");
+    }
+
+    #[test]
+    fn the_cue_of_a_far_example_stands_left_of_its_word() {
+        let examples = Demo::default().far_examples();
+        assert_eq!(examples.len(), 2);
+        assert!(examples.iter().all(|example| example.cue < example.word && example.word < example.words.len()));
+    }
 }
