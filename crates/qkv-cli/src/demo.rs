@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use qkv_train::demo::{DISTANCES, Demo, DemoResult, SAW};
-use qkv_train::files::write_atomically;
+use qkv_train::files::{make_folder, write_atomically};
 use qkv_train::tag::Tagger;
 use qkv_view::{AttentionPage, AttentionPicture, HeadWeights, LayerWeights, Table, heatmap_svg};
 use serde_json::json;
@@ -18,9 +18,7 @@ use crate::progress::{Display, duration};
 pub(crate) fn demo(options: &arguments::Demo, stop: &AtomicBool) -> Result<(), Failure> {
     let start = Instant::now();
     // Before the work, so that a folder that cannot be written to is not found out after it.
-    std::fs::create_dir_all(&options.out).map_err(|e| {
-        Failure::new(format!("cannot make the folder {}: {e}; give another --out", options.out.display()))
-    })?;
+    make_folder(&options.out)?;
     let demo = Demo::default();
     let mut results = Vec::new();
     let mut attention = None;

@@ -57,7 +57,7 @@ fn one_line(message: &str) -> String {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     qkv::Isa::from_env().map_err(|e| Failure::usage(e.to_string()))?;
     if let Some(threads) = arguments.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global();
         pool.map_err(|e| Failure::new(format!("cannot start {threads} threads: {e}")))?;
     }
     match arguments.command {

@@ -190,7 +190,7 @@ fn a_sentence_of_20_000_words_is_predicted() {
     let (plain, data) = (room.write("long.txt", &plain), good);
     for (name, setting) in [("full", "model.window=none"), ("windowed", "model.window=3"), ("rnn", "model.mixer=rnn")] {
         let out = room.name(name);
-        done(&training(&data, &out, &["--set", setting, "--set", "model.heads=1", "--set", "training.epochs=1"]));
+        done(&training(data, &out, &["--set", setting, "--set", "model.heads=1", "--set", "training.epochs=1"]));
         let text = done(&["predict", &out, &plain]);
         assert_eq!(text.split_whitespace().count(), 20_000, "{name}");
         assert_eq!(text.lines().count(), 1, "{name}");
@@ -214,13 +214,13 @@ fn a_format_an_encoding_and_a_corpus_that_are_not_known() {
     for (flag, name, wanted) in
         [("--format", "conlu", "did you mean conllu?"), ("--encoding", "latin-7", "did you mean latin-1?")]
     {
-        assert_refused(&qkv(&training(&data, &out, &[flag, name])), 2, &[name, wanted]);
-        assert_refused(&qkv(&["evaluate", model, &data, flag, name]), 2, &[name, wanted]);
-        assert_refused(&qkv(&["predict", model, &data, flag, name]), 2, &[name, wanted]);
+        assert_refused(&qkv(&training(data, &out, &[flag, name])), 2, &[name, wanted]);
+        assert_refused(&qkv(&["evaluate", model, data, flag, name]), 2, &[name, wanted]);
+        assert_refused(&qkv(&["predict", model, data, flag, name]), 2, &[name, wanted]);
     }
     assert_refused(&qkv(&training("builtin:homograph", &out, &[])), 2, &["homograph", "did you mean homographs?"]);
     assert_refused(&qkv(&["evaluate", model, "builtin:homograph"]), 2, &["homograph", "did you mean homographs?"]);
-    assert_refused(&qkv(&["evaluate", model, &data, "--format", "columns"]), 1, &[&data, "columns"]);
+    assert_refused(&qkv(&["evaluate", model, data, "--format", "columns"]), 1, &[data, "columns"]);
 }
 
 #[test]
@@ -240,11 +240,11 @@ fn a_folder_that_cannot_be_made() {
     let data = good;
     let file = room.write("file", "precious");
     let below = format!("{file}/model");
-    assert_refused(&qkv(&training(&data, &file, &[])), 1, &[&file, "Not a directory", "a file stands where"]);
-    assert_refused(&qkv(&training(&data, &below, &[])), 1, &[&below, "Not a directory", "a file stands where"]);
+    assert_refused(&qkv(&training(data, &file, &[])), 1, &[&file, "Not a directory", "a file stands where"]);
+    assert_refused(&qkv(&training(data, &below, &[])), 1, &[&below, "Not a directory", "a file stands where"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     if cfg!(target_os = "linux") {
-        let ended = qkv(&training(&data, "/proc/model", &[]));
+        let ended = qkv(&training(data, "/proc/model", &[]));
         assert_refused(&ended, 1, &["cannot make the folder /proc/model", "check the path"]);
     }
 }
@@ -255,7 +255,7 @@ fn a_diverging_run_says_what_would_help() {
     let data = good;
     let out = room.name("diverged");
     let ended = qkv(&training(
-        &data,
+        data,
         &out,
         &["--set", "training.learning_rate=1e30", "--set", "training.clip=0", "--set", "training.warmup=0"],
     ));

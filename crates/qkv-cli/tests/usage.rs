@@ -77,9 +77,9 @@ fn a_dry_run_checks_and_predicts_and_writes_nothing() {
 fn what_is_said_later_wins() {
     let room = Room::new();
     let train = room.conllu("train.conllu", 60, 1);
-    let recipe = format!(
+    let recipe =
         "[data]\ntrain = \"nowhere\"\n[model]\nd_model = 8\nheads = 2\nlayers = 1\n[training]\nepochs = 9\nseed = 3\n"
-    );
+            .to_string();
     let recipe = room.write("recipe.toml", recipe);
     let out = room.name("model");
     done(&[
@@ -153,7 +153,10 @@ fn a_wrong_flag_is_wrong_usage() {
         (&["train", "--train", &train, "--out", &out, "--epochs", "18446744073709551615"], "training.epochs"),
         (&["train", "--train", &train, "--out", &out, "--seed", "18446744073709551615"], "training.seed"),
         (&["train", "--train", &train, "--out", &out, "--seed", "9223372036854775807", "--runs", "2"], "--seed"),
-        (&["train", "--train", &train, "--out", &out, "--task", "taag"], "error: `--task \"taag\"`: [model] task: unknown variant `taag`, expected `tag`"),
+        (
+            &["train", "--train", &train, "--out", &out, "--task", "taag"],
+            "error: `--task \"taag\"`: [model] task: unknown variant `taag`, expected `tag`",
+        ),
         (&["train", "--train", &train, "--out", &out, "--input", "sound"], "text"),
         (&["train", "--train", &train, "--out", &out, "--threads", "0"], "--threads"),
         (&["train", "--out", &out], "--train"),

@@ -88,7 +88,7 @@ impl Reader {
                 "expected {} {parted}-separated columns as on line {}, found {count}",
                 layout.columns, layout.line
             );
-            let mend = "give every line as many; a blank line parts two sentences";
+            let mend = "give every line as many (a blank line parts two sentences), or name data.format = text if it is plain text";
             return Err(Error::malformed(path, number, what, mend));
         }
         if first.is_empty() {

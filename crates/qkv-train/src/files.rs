@@ -1,7 +1,7 @@
 //! Files that are either whole or not there.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +89,22 @@ pub fn make_folder(path: &Path) -> Result<()> {
     temporary(path).map(drop).map_err(|e| Error::io("write to the folder", path, &e))
 }
 
+/// Holds a folder against other runs, until it is dropped or the process ends.
+///
+/// # Errors
+/// If another run holds it.
+pub fn lock(path: &Path) -> Result<Option<File>> {
+    // Some systems cannot open a folder, some file systems cannot lock one: there a user has to take care.
+    let Ok(folder) = File::open(path) else { return Ok(None) };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::model(path, "another run of qkv is training in this folder: wait for it, or give another --out"))
+        }
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
 /// A temporary file is private by default; a model is not.
 fn make_readable(file: &File) {
     #[cfg(unix)]
@@ -127,6 +143,16 @@ mod tests {
         let missing = folder.path().join("no/such/folder/file");
         assert!(write_atomically(&missing, b"x").expect_err("no folder").to_string().contains("no/such/folder"));
         assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn a_locked_folder_is_refused_until_it_is_let_go() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        if let Some(lock) = lock(folder.path()).expect("free") {
+            assert!(super::lock(folder.path()).expect_err("held").to_string().contains("another run"));
+            drop(lock);
+            super::lock(folder.path()).expect("free again");
+        }
     }
 
     #[test]

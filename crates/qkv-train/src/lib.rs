@@ -7,6 +7,7 @@
 pub mod demo;
 pub mod error;
 pub mod files;
+pub mod memory;
 pub mod metrics;
 pub mod model_dir;
 pub mod recipe;

@@ -133,6 +133,7 @@ impl ModelDir {
         if !config_path.exists() {
             let reason = match has_checkpoint(path) {
                 true => "training has not finished, so there is no model yet; go on with the same command and --resume",
+                false if holds_runs(path) => "holds several runs: name one of its folders seed-N",
                 false => "config.json is missing: this is no model directory, or a broken one; train again",
             };
             return Err(Error::model(path, reason));
@@ -234,6 +235,12 @@ fn seal(config: &Value) -> String {
 /// Whether training in the folder can go on.
 fn has_checkpoint(path: &Path) -> bool {
     path.join("checkpoint").exists()
+}
+
+/// Whether the folder is that of `--runs`.
+fn holds_runs(path: &Path) -> bool {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("seed-"))
 }
 
 /// What would mend a broken model directory.

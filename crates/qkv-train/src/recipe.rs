@@ -324,7 +324,11 @@ impl Recipe {
     /// If it cannot be read, is no TOML, or has a key or a value that is not known; the message names the nearest known key.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the recipe", path, &e))?;
-        Self::parse(&text).map_err(|e| Error::Recipe(format!("{}: {e}", path.display())))
+        let hint = match path.extension() {
+            Some(ending) if ending == "toml" => "",
+            _ => "; a recipe is a TOML file: if this is data, write --train before it",
+        };
+        Self::parse(&text).map_err(|e| Error::Recipe(format!("{}: {e}{hint}", path.display())))
     }
 
     /// Reads a recipe from TOML text.
@@ -471,7 +475,10 @@ impl Recipe {
         if model.mixer == Mixer::Attention {
             demand(
                 model.heads > 0 && model.d_model.is_multiple_of(model.heads.max(1)),
-                &format!("model.d_model ({}) must divide by model.heads ({})", model.d_model, model.heads),
+                &format!(
+                    "model.d_model ({}) must be divisible by model.heads ({}), which must be at least 1",
+                    model.d_model, model.heads
+                ),
             );
             demand(
                 model.positions != Positions::Rotary || (model.d_model / model.heads.max(1)).is_multiple_of(2),
@@ -515,6 +522,9 @@ impl Recipe {
 fn known_table(name: &str) -> Result<&'static [(&'static str, &'static str)]> {
     let known = TABLES.iter().find(|(table, _)| *table == name);
     known.map(|(_, keys)| *keys).ok_or_else(|| {
+        if let Some((table, _)) = TABLES.iter().find(|(_, keys)| keys.iter().any(|(key, _)| *key == name)) {
+            return Error::Recipe(format!("`{name}` is a key of [{table}]: write it under that heading"));
+        }
         Error::Recipe(format!("unknown table [{name}]; nearest: [{}]", nearest(name, TABLES.iter().map(|(t, _)| *t))))
     })
 }
@@ -537,7 +547,13 @@ fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
 
 /// TOML's messages span several lines; ours are one.
 fn one_line(error: &toml::de::Error) -> String {
-    error.message().split_whitespace().collect::<Vec<_>>().join(" ")
+    let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    let plain =
+        [("expected usize", "expected a whole number from 0"), ("expected u64", "expected a whole number from 0")];
+    plain
+        .iter()
+        .fold(message, |message, (jargon, plain)| message.replace(jargon, plain))
+        .replace("expected f64", "expected a number")
 }
 
 #[cfg(test)]

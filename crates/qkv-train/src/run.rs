@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::memory;
 use crate::model_dir::{self, ModelDir, Parts};
 use crate::recipe::{Recipe, Task};
 use crate::tag::TagTask;
@@ -75,6 +76,7 @@ pub fn run(
             let task = TagTask::prepare(recipe)?;
             warn(task.warnings());
             files::make_folder(out)?;
+            let _lock = files::lock(out)?;
             files::remove_litter(out);
             let outcome = trainer::train(&task, recipe, Some(out), stop, observer)?;
             let metrics = outcome.metrics_json();
@@ -166,14 +168,7 @@ pub fn estimate(recipe: &Recipe) -> Result<Estimate> {
         counts: task.counts(),
         parameters: burn::module::Module::num_params(&model),
         seconds: recipe.training.epochs as f64 * (epoch + evaluations * evaluation),
-        peak_memory: peak_memory(),
+        peak_memory: memory::peak(),
         warnings: task.warnings().to_vec(),
     })
-}
-
-/// The most memory that this process has held, in bytes.
-fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

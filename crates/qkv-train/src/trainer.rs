@@ -351,9 +351,7 @@ impl<'a, T: Task> Run<'a, T> {
         let value = f64::from(loss.clone().into_scalar::<f32>());
         if !value.is_finite() {
             let step = self.state.step + 1;
-            return Err(Error::Training(format!(
-                "the loss is {value} at step {step}: lower training.learning_rate, or set training.clip"
-            )));
+            return Err(Error::Training(format!("the loss is {value} at step {step}: lower training.learning_rate")));
         }
         let grads = GradientsParams::from_grads(loss.backward(), &model);
         let limit = (training.clip > 0.0).then_some(training.clip);
@@ -377,7 +375,7 @@ impl<'a, T: Task> Run<'a, T> {
         if !scores.loss.is_finite() {
             let loss = scores.loss;
             return Err(Error::Training(format!(
-                "the dev loss is {loss} after epoch {epoch}: lower training.learning_rate, or set training.clip"
+                "the dev loss is {loss} after epoch {epoch}: lower training.learning_rate"
             )));
         }
         let record = EpochRecord {

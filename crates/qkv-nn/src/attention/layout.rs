@@ -23,9 +23,12 @@ pub struct Layout {
     pub(super) groups: Vec<Group>,
     /// For each packed row its row in the padded groups, end to end.
     pub(super) pack: Arc<[u32]>,
-    tiles: RefCell<BTreeMap<(usize, usize), Arc<Vec<Vec<Tile>>>>>,
+    tiles: RefCell<BTreeMap<(usize, usize), Tiles>>,
     windows: RefCell<BTreeMap<usize, Arc<[u32]>>>,
 }
+
+/// The tiles of each group.
+type Tiles = Arc<Vec<Vec<Tile>>>;
 
 /// Sets of like length, padded to the longest.
 #[derive(Debug)]
@@ -109,7 +112,7 @@ impl Layout {
     }
 
     /// The tiles of each group under `mask`.
-    pub(super) fn tiles(&self, mask: Mask, device: &Device) -> Arc<Vec<Vec<Tile>>> {
+    pub(super) fn tiles(&self, mask: Mask, device: &Device) -> Tiles {
         let name = match mask {
             Mask::Full => (usize::MAX, usize::MAX),
             Mask::Window { left, right } => (left, right),

@@ -66,6 +66,7 @@ pub struct EncoderOptions {
 
 /// The part of a block by which a position learns of the others.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each block, and it is never moved about")]
 pub enum Mixer {
     /// Over a window.
     Window(WindowLinear),

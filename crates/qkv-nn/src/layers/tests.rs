@@ -77,9 +77,9 @@ fn a_sets_result_does_not_depend_on_its_batch_mates() {
         let together = run(&encoder, x.clone(), &[5, 2, 7]);
         let alone = Tensor::cat(
             vec![
-                run(&encoder, x.clone().slice([0..5]), &[5]),
-                run(&encoder, x.clone().slice([5..7]), &[2]),
-                run(&encoder, x.slice([7..14]), &[7]),
+                run(&encoder, x.clone().slice(0..5), &[5]),
+                run(&encoder, x.clone().slice(5..7), &[2]),
+                run(&encoder, x.slice(7..14), &[7]),
             ],
             0,
         );
@@ -143,7 +143,7 @@ fn rotary_products_depend_on_the_distance_alone() {
     let (q, k) = (random([1, 1, 6], 1).repeat_dim(0, 9), random([1, 1, 6], 2).repeat_dim(0, 9));
     let (q, k) = (rotary.forward(q), rotary.forward(k));
     let product =
-        |i: usize, j: usize| -> f32 { values((q.clone().slice([i..i + 1]) * k.clone().slice([j..j + 1])).sum())[0] };
+        |i: usize, j: usize| -> f32 { values((q.clone().slice(i..i + 1) * k.clone().slice(j..j + 1)).sum())[0] };
     assert!((product(1, 3) - product(5, 7)).abs() < 1e-4);
     assert!((product(1, 3) - product(1, 4)).abs() > 1e-3);
 }
@@ -198,6 +198,6 @@ fn a_long_set_is_attended_tile_by_tile() {
     let x = random([500, D_MODEL], 1);
     let whole = run(&encoder, x.clone(), &[500]);
     // Two layers of ±3 see ±6: rows 206 to 294 of the piece 200 to 300 know all they would know of the whole.
-    let piece = run(&encoder, x.slice([200..300]), &[100]);
-    assert_close(piece.slice([6..94]), whole.slice([206..294]), 1e-5);
+    let piece = run(&encoder, x.slice(200..300), &[100]);
+    assert_close(piece.slice(6..94), whole.slice(206..294), 1e-5);
 }

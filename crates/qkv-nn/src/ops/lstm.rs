@@ -154,7 +154,7 @@ pub fn lstm_twin(gates_x: Tensor<2>, w_h: Tensor<2>, offsets: &Offsets, reverse:
             steps.reverse();
         }
         for row in steps {
-            let gates = gates_x.clone().slice([row..row + 1]) + state.matmul(w_h.clone());
+            let gates = gates_x.clone().slice(row..row + 1) + state.matmul(w_h.clone());
             let gate = |n: usize| gates.clone().slice([0..1, n * hidden..(n + 1) * hidden]);
             let (input, forget) = (activation::sigmoid(gate(0)), activation::sigmoid(gate(1)));
             cell = forget * cell + input * activation::tanh(gate(2));

@@ -57,6 +57,43 @@ impl TagModel {
         }
     }
 
+    /// How many numbers [`TagModel::new`] would make a model of, without making one.
+    pub fn parameter_count(recipe: &Recipe, sizes: &ModelSizes) -> u128 {
+        let (input, options) = (&recipe.input, encoder_options(recipe));
+        let [d, ff, layers] = [options.d_model, options.d_ff, options.layers].map(|n| n as u128);
+        let linear = |dim_in: u128, dim_out: u128| dim_in * dim_out + dim_out;
+        let norm = 2 * d;
+        let dim = match input.words {
+            Words::OneHot => d,
+            Words::Embedding => input.embedding_dim.map_or(d, |dim| dim as u128),
+        };
+        let rows = sizes.vocabulary + affix_options(recipe).map_or(0, |affixes| affixes.buckets);
+        let embedding = rows as u128 * dim + if dim == d { 0 } else { linear(dim, d) };
+        let positions = match options.positions {
+            PositionsOptions::Learned { max_positions } => max_positions as u128 * d,
+            PositionsOptions::None | PositionsOptions::Sinusoidal => 0,
+        };
+        let window = |radius: usize| linear((2 * radius as u128 + 1) * d, d) + norm;
+        let mixers = match options.mixer {
+            MixerOptions::None => 0,
+            MixerOptions::Window { radius } => window(radius),
+            MixerOptions::Cnn { radius } => layers * window(radius),
+            MixerOptions::Rnn { hidden } => {
+                let h = hidden as u128;
+                layers * (2 * (linear(d, 4 * h) + 4 * h * h) + linear(2 * h, d) + norm)
+            }
+            MixerOptions::Attention(attention) => {
+                let bias =
+                    attention.relative_range.map_or(0, |range| (2 * range as u128 + 1) * attention.heads as u128);
+                let additive = if attention.score == Score::Additive { d } else { 0 };
+                layers * (4 * linear(d, d) + bias + additive + norm)
+            }
+        };
+        let blocks = layers * (linear(d, ff) + linear(ff, d) + norm);
+        let last = if options.norm == NormPlace::Before { norm } else { 0 };
+        embedding + positions + mixers + blocks + last + linear(d, sizes.labels as u128)
+    }
+
     /// Class logits, `[tokens, labels]`.
     pub fn forward(&self, batch: &TextBatch, layout: &Layout, pass: &Pass) -> Tensor<2> {
         let x = pass.dropout(self.embed(batch), self.dropout);
@@ -129,5 +166,33 @@ fn encoder_options(recipe: &Recipe) -> EncoderOptions {
             Positions::Learned => PositionsOptions::Learned { max_positions: model.max_positions },
         },
         dropout: training.dropout as f32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn parameters_are_counted_without_making_them() {
+        let sizes = ModelSizes { vocabulary: 11, labels: 5, pretrained: None };
+        let common = ["model.d_model=8", "model.heads=2", "input.buckets=13"];
+        for assignments in [
+            vec![],
+            vec!["model.mixer=none", "model.norm=after"],
+            vec!["model.mixer=window", "model.window=3", "input.embedding_dim=6"],
+            vec!["model.mixer=cnn", "model.positions=learned", "model.max_positions=9"],
+            vec!["model.mixer=rnn", "model.hidden=3", "input.characters=affixes"],
+            vec!["model.positions=relative", "model.window=2", "model.score=additive", "model.layers=3"],
+            vec!["input.words=one-hot", "model.positions=rotary"],
+        ] {
+            let mut recipe = Recipe::default();
+            for assignment in common.iter().chain(&assignments) {
+                recipe.set(assignment).expect(assignment);
+            }
+            let model = TagModel::new(&recipe, &sizes, &Init::new(1, &Device::flex()));
+            assert_eq!(TagModel::parameter_count(&recipe, &sizes), model.num_params() as u128, "{assignments:?}");
+        }
     }
 }

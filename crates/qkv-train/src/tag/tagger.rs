@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ModelSizes, TagModel, affix_options};
 use super::task::{counted_targets, read_options};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::{EntityCounts, is_bio, share};
 use crate::model_dir::ModelDir;
 use crate::recipe::Recipe;
@@ -128,6 +128,11 @@ impl Tagger {
         let sentences = read_tagged(data, &self.options(kind, part)?)?;
         let (encoded, unseen) =
             EncodedSentences::from_sentences(&sentences, &self.vocabulary, self.affixes.as_ref(), Some(&self.labels));
+        if encoded.tokens() == unseen.iter().map(|unseen| unseen.count).sum::<usize>() {
+            return Err(Error::Training(format!(
+                "{data}: none of its labels was seen in training: is it the right file, and the right column?"
+            )));
+        }
         let mut result = evaluate(&self.model, &encoded, &self.labels, self.recipe.decoding.batch_tokens);
         result.warnings = unseen
             .iter()

@@ -18,6 +18,7 @@ use super::model::{ModelSizes, TagModel, affix_options};
 use super::tagger::{Evaluation, Tagger, evaluate};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::memory;
 use crate::metrics::is_bio;
 use crate::recipe::{Recipe, Words};
 use crate::trainer::{Scores, Task};
@@ -90,7 +91,7 @@ impl TagTask {
         }
         let (train, _) = EncodedSentences::from_sentences(train, &vocabulary, affixes.as_ref(), Some(&labels));
         let (dev, unseen) = EncodedSentences::from_sentences(dev, &vocabulary, affixes.as_ref(), Some(&labels));
-        let warnings = unseen
+        let mut warnings: Vec<String> = unseen
             .iter()
             .map(|unseen| {
                 let (label, line, count) = (&unseen.label, unseen.line, unseen.count);
@@ -112,6 +113,18 @@ impl TagTask {
             }
             sizes.pretrained = Some(pretrained(&vectors, vocabulary.len()));
         }
+        if dev.tokens() == unseen.iter().map(|unseen| unseen.count).sum::<usize>() {
+            return Err(Error::Training(format!(
+                "none of the labels in {dev_name} occurs in training: is it the right file, and the right column?"
+            )));
+        }
+        if labels.len() > 100 && labels.len() * 4 > train.tokens() {
+            let (count, words) = (labels.len(), train.tokens());
+            warnings
+                .insert(0, format!("there are {count} different labels for {words} words: are the columns swapped?"));
+        }
+        let needed = TagModel::parameter_count(&recipe, &sizes).saturating_mul(BYTES_PER_PARAMETER);
+        memory::check(needed, "lower model.d_model, model.d_ff, model.layers or input.buckets")?;
         let lengths = train.lengths();
         Ok(Self { recipe, vocabulary, labels, sizes, train, lengths, dev, warnings })
     }
@@ -200,6 +213,9 @@ impl Task for TagTask {
         files::hash(&content)
     }
 }
+
+/// A parameter in training is four numbers: itself, its gradient, two moments.
+const BYTES_PER_PARAMETER: u128 = 16;
 
 /// Keeps the draws that hide words and affixes apart from those of dropout.
 const HIDING_STREAM: u64 = 0xD0D0;
