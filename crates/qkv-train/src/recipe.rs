@@ -407,7 +407,7 @@ impl Recipe {
             let content = value.as_table().cloned().unwrap_or_default();
             for (key, value) in &content {
                 let one: toml::Table = [(key.clone(), value.clone())].into_iter().collect();
-                one.try_into::<T>().map_err(|e| Error::Recipe(format!("[{name}] {key}: {}", one_line(&e))))?;
+                one.try_into::<T>().map_err(|e| Error::Recipe(format!("{name}.{key}: {}", one_line(&e))))?;
             }
             content.try_into().map_err(|e| Error::Recipe(format!("[{name}]: {}", one_line(&e))))
         }
