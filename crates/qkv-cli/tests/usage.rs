@@ -189,8 +189,8 @@ fn a_wrong_recipe_is_refused_by_file_and_key() {
         ("model = 1\n", &["`model` must be a table, written [model]"]),
         ("[model]\nlayers = 1\n[model\n", &["line 3:"]),
         ("[model]\nlayers = 1\nlayers = 2\n", &["line 3:", "duplicate"]),
-        ("[model]\nlayers = \"two\"\n", &["[model] layers", "two"]),
-        ("[model]\nmixer = \"lstm\"\n", &["[model] mixer", "lstm", "rnn"]),
+        ("[model]\nlayers = \"two\"\n", &["model.layers", "two"]),
+        ("[model]\nmixer = \"lstm\"\n", &["model.mixer", "lstm", "rnn"]),
     ] {
         let recipe = room.write("recipe.toml", text);
         let wanted = [&[recipe.as_str()], wanted].concat();
