@@ -253,6 +253,12 @@ pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failur
         bar.finish_and_clear();
     }
     let done = done?;
+    if done.replaced > 0 && done.replaced_known == 0 {
+        warn(&[format!(
+            "none of the labels that stood in {} is one of this model's: was it this column, and this file, that should be filled?",
+            options.data
+        )]);
+    }
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::new(format!("stopped after {} sentences", done.sentences)));
     }

@@ -165,6 +165,9 @@ fn a_label_never_seen_in_training() {
     // None that is known: that is another kind of data.
     let foreign = room.write("foreign.tsv", unknown);
     assert_refused(&qkv(&["evaluate", model, &foreign, "--json"]), 1, &[&foreign, "right file", "right column"]);
+    let ended = qkv(&["predict", model, &foreign]);
+    assert_eq!((ended.status, ended.stdout.lines().count()), (Some(0), 9), "{ended:?}");
+    assert!(ended.stderr.starts_with("warning: none of the labels") && ended.stderr.contains(&foreign), "{ended:?}");
     let out = room.name("foreign");
     assert_refused(&qkv(&training(good, &out, &["--dev", &foreign])), 1, &[&foreign, "right file"]);
     assert!(!std::path::Path::new(&out).exists());

@@ -8,10 +8,15 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::*;
+
+/// What a file system in memory gives away at a time, at least.
+const PAGE: usize = 4096;
 
 /// A file system of one mebibyte. Unmounted when dropped, before its folder goes.
 struct Disk {
@@ -42,6 +47,18 @@ impl Disk {
         fs::write(self.path.join("ballast"), vec![1; (1 << 20) - used(&self.path) - left]).unwrap();
     }
 
+    /// Takes all room but so many pages, to the page.
+    fn fill_but(&self, pages: usize) {
+        let ballast = fs::File::create(self.path.join("ballast")).unwrap();
+        let page = vec![1; PAGE];
+        let mut taken = 0;
+        while (&ballast).write_all(&page).is_ok() {
+            taken += PAGE;
+        }
+        assert!(taken >= pages * PAGE, "{taken}");
+        ballast.set_len((taken - pages * PAGE) as u64).unwrap();
+    }
+
     fn make_room(&self) {
         fs::remove_file(self.path.join("ballast")).unwrap();
     }
@@ -55,7 +72,7 @@ impl Drop for Disk {
 
 /// Bytes in files below `folder`, in whole pages, and a page for each folder's entries to be safe.
 fn used(folder: &Path) -> usize {
-    snapshot(folder).values().map(|(content, _)| content.len().next_multiple_of(4096) + 4096).sum()
+    snapshot(folder).values().map(|(content, _)| content.len().next_multiple_of(PAGE) + PAGE).sum()
 }
 
 /// Arguments of a run whose checkpoints need some hundred kilobytes.
@@ -63,6 +80,18 @@ fn args<'a>(data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let settings = ["training.epochs=5", "training.average=last", "training.checkpoint_every=5", "model.d_model=32"];
     let settings = settings.iter().flat_map(|setting| ["--set", setting]);
     training(data, out, &settings.chain(more.iter().copied()).collect::<Vec<_>>())
+}
+
+/// Starts a run and interrupts it, so that it leaves a model that is of use and a checkpoint to go on from.
+fn stop_at_first_checkpoint(args: &[&str], out: &str) {
+    let child = program().args(args).spawn().unwrap();
+    let start = Instant::now();
+    while !Path::new(out).join("checkpoint/state.json").exists() {
+        assert!(start.elapsed() < Duration::from_secs(20), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal("INT", child.id());
+    assert_eq!(ended(child).status, Some(1));
 }
 
 /// The files of a stopped run that nothing names: what a write left half done, parts of a checkpoint that was not made.
@@ -118,13 +147,7 @@ fn a_disk_that_fills_up_leaves_the_model_that_was_there() {
     let room = Room::new();
     let (data, whole, out) = (room.conllu("train.conllu", 150, 1), room.name("whole"), disk.name("model"));
     done(&args(&data, &whole, &[]));
-    // An interrupted run, whose model is of use.
-    let child = program().args(args(&data, &out, &[])).spawn().unwrap();
-    while !Path::new(&out).join("checkpoint/state.json").exists() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    signal("INT", child.id());
-    assert_eq!(ended(child).status, Some(1));
+    stop_at_first_checkpoint(&args(&data, &out, &[]), &out);
     let judged = || json(&done(&["evaluate", &out, &data, "--json"]))["loss"].clone();
     let loss = judged();
     for left in [4 << 10, 70 << 10, 150 << 10] {
@@ -136,6 +159,35 @@ fn a_disk_that_fills_up_leaves_the_model_that_was_there() {
         assert_eq!(litter(Path::new(&out)), Vec::<PathBuf>::new());
         let parts = |files: Files| files.into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("checkpoint"));
         assert!(parts(snapshot(&disk.path.join("model"))).eq(parts(before)));
+        disk.make_room();
+    }
+    done(&args(&data, &out, &["--resume"]));
+    assert!(weights(&out) == weights(&whole));
+}
+
+#[test]
+fn a_disk_with_room_for_half_a_model_keeps_the_whole_one() {
+    let Some(disk) = Disk::new() else { return };
+    let room = Room::new();
+    let (data, whole, out) = (room.conllu("train.conllu", 150, 1), room.name("whole"), disk.name("model"));
+    done(&args(&data, &whole, &[]));
+    stop_at_first_checkpoint(&args(&data, &out, &[]), &out);
+    let judged = || json(&done(&["evaluate", &out, &data, "--json"]))["loss"].clone();
+    let loss = judged();
+    // The checkpoints elsewhere, so that only the model itself meets the full disk.
+    let checkpoint = Path::new(&out).join("checkpoint");
+    fs::create_dir(room.path("checkpoint")).unwrap();
+    for (path, (content, _)) in snapshot(&checkpoint) {
+        fs::write(room.path("checkpoint").join(path.file_name().unwrap()), content).unwrap();
+    }
+    fs::remove_dir_all(&checkpoint).unwrap();
+    std::os::unix::fs::symlink(room.path("checkpoint"), &checkpoint).unwrap();
+    let model_pages = weights(&out).len().div_ceil(PAGE);
+    for pages in (0..model_pages + 3).rev().take(6) {
+        disk.fill_but(pages);
+        let ended = qkv(&args(&data, &out, &["--resume"]));
+        assert_refused(&ended, 1, &["cannot write ", &out, "No space left", "make room", "--resume"]);
+        assert_eq!(judged(), loss, "{pages} pages left");
         disk.make_room();
     }
     done(&args(&data, &out, &["--resume"]));

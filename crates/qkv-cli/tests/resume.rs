@@ -264,9 +264,12 @@ fn a_run_goes_on_only_with_the_recipe_and_the_data_that_it_began_with() {
     // A sentence cut in two has the same words.
     let path = job.room.name("train.conllu");
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replacen("\n3\t", "\n\n1\t", 1).replacen("\n4\t", "\n2\t", 1)).unwrap();
-    let ended = qkv(&job.args("out", &["--resume"]));
-    assert_eq!(ended.status, Some(1), "{ended:?}");
+    let mut cut = sentences(300, 0, 1);
+    assert_eq!(conllu(&cut), text);
+    let rest = cut[0].split_off(2);
+    cut.insert(1, rest);
+    fs::write(&path, conllu(&cut)).unwrap();
+    assert_refused(&qkv(&job.args("out", &["--resume"])), 1, &["--resume", "the same data"]);
     fs::write(&path, text).unwrap();
     done(&job.args("out", &["--resume"]));
 }
@@ -314,7 +317,16 @@ fn a_kill_between_two_files_of_the_model_is_mended_by_resume() {
     let (out, dev) = (job.room.name("out"), job.room.name("dev.conllu"));
     fs::copy(job.room.path("whole/model.safetensors"), job.room.path("out/model.safetensors")).unwrap();
     assert_refused(&qkv(&["evaluate", &out, &dev]), 1, &["model.safetensors", "changed", "--resume"]);
+    // Another name of a file keeps what it held if it is replaced, not if it is written over.
+    for name in ["checkpoint/state.json", "model.safetensors", "config.json", "metrics.json"] {
+        fs::hard_link(job.room.path("out").join(name), job.room.path(&format!("then-{}", name.replace('/', "-"))))
+            .unwrap();
+    }
+    let then =
+        || snapshot(job.room.folder.path()).into_iter().filter(|(path, _)| path.to_str().unwrap().contains("then-"));
+    let before: Files = then().collect();
     done(&job.args("out", &["--resume"]));
+    assert!(then().eq(before), "files are replaced, never written over");
     assert!(outcome(&out) == outcome(&job.room.name("whole")));
 }
 

@@ -26,6 +26,10 @@ pub struct Predicted {
     pub sentences: usize,
     /// Words.
     pub words: usize,
+    /// Words that came with a label, which the prediction took the place of.
+    pub replaced: usize,
+    /// Those of them whose label is one that the model gives.
+    pub replaced_known: usize,
 }
 
 /// Words taken into memory at once, in batches.
@@ -71,6 +75,10 @@ impl Tagger {
             let (chunk, end) = take(&receive, limit, stop);
             done.sentences += chunk.len();
             done.words += chunk.iter().map(|sentence| sentence.words.len()).sum::<usize>();
+            for label in chunk.iter().filter_map(|sentence| sentence.labels.as_ref()).flatten() {
+                done.replaced += 1;
+                done.replaced_known += usize::from(self.gives(label));
+            }
             match self.write(&chunk, column, style, out) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),

@@ -110,9 +110,9 @@ impl Tagger {
         Ok(self.recipe.data.label.parse::<Column>()?)
     }
 
-    /// Whether `word` was seen in training.
-    pub fn knows(&self, word: &str) -> bool {
-        self.vocabulary.contains(word)
+    /// Whether `label` is one of those that it gives.
+    pub fn gives(&self, label: &str) -> bool {
+        self.labels.id(label).is_some()
     }
 
     /// The model itself.
