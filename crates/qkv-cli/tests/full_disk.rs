@@ -77,7 +77,7 @@ fn used(folder: &Path) -> usize {
 
 /// Arguments of a run whose checkpoints need some hundred kilobytes.
 fn args<'a>(data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let settings = ["training.epochs=5", "training.average=last", "training.checkpoint_every=5", "model.d_model=32"];
+    let settings = ["training.epochs=12", "training.average=last", "training.checkpoint_every=5", "model.d_model=32"];
     let settings = settings.iter().flat_map(|setting| ["--set", setting]);
     training(data, out, &settings.chain(more.iter().copied()).collect::<Vec<_>>())
 }

@@ -7,6 +7,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Child;
 use std::sync::OnceLock;
@@ -86,28 +87,37 @@ fn outcome(model: &str) -> (Vec<u8>, Vec<u8>, serde_json::Value) {
 
 fn kills_change_nothing(settings: &[&'static str]) {
     let job = Job::new(settings);
-    let whole = job.uninterrupted("whole");
-    let mut draw = Draw::new(whole.as_nanos() as u64);
-    let mut kills = 0;
-    for round in 0..12 {
-        let threads = if round % 2 == 0 { "1" } else { "2" };
-        let mut args = job.args("killed", &["--resume"]);
+    let mut pause = job.uninterrupted("whole") / 4;
+    // Once more, with shorter pauses, where the machine has become so much faster that a run escapes with few kills.
+    for out in ["killed", "killed-2", "killed-3", "killed-4"] {
+        let kills = killed_at_random(&job, out, pause);
+        done(&job.args(out, &["--resume"]));
+        assert!(outcome(&job.room.name(out)) == outcome(&job.room.name("whole")), "after {kills} kills");
+        if kills >= 3 {
+            return;
+        }
+        pause /= 2;
+    }
+    panic!("too few kills");
+}
+
+/// Starts the run again and again and kills it after random pauses, `pause` at most; returns how often it was killed.
+fn killed_at_random(job: &Job, out: &str, pause: Duration) -> usize {
+    let mut draw = Draw::new(pause.as_nanos() as u64);
+    for kills in 0..12 {
+        let mut args = job.args(out, &["--resume"]);
         let place = args.iter().position(|arg| arg == "--threads").unwrap() + 1;
-        args[place] = threads.to_string();
+        args[place] = (1 + kills % 2).to_string();
         let mut child = program().args(args).spawn().unwrap();
-        sleep(whole.mul_f64(0.02 + 0.3 * draw.below(1000) as f64 / 1000.0));
+        sleep(pause.mul_f64(0.05 + 0.95 * draw.below(1000) as f64 / 1000.0));
         if let Some(status) = child.try_wait().unwrap() {
             assert_eq!(status.code(), Some(0), "{:?}", ended(child));
-            break;
+            return kills;
         }
-        kills += 1;
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(kills >= 3, "only {kills} kills within a run of {whole:?}");
-    println!("{kills} kills in a run of {whole:?}");
-    done(&job.args("killed", &["--resume"]));
-    assert!(outcome(&job.room.name("killed")) == outcome(&job.room.name("whole")), "after {kills} kills");
+    12
 }
 
 #[test]
@@ -136,12 +146,16 @@ fn interrupts_leave_a_usable_model_and_change_nothing() {
     let whole = job.uninterrupted("whole");
     let (out, dev) = (job.room.name("stopped"), job.room.name("dev.conllu"));
     let mut interrupts = 0;
-    for share in [0.2, 0.3, 0.25] {
-        let child = job.start("stopped", &["--resume"]);
-        wait_for(&job.room.path("stopped/checkpoint/state.json"));
+    for share in [0.1, 0.0, 0.2] {
+        let mut child = job.start("stopped", &["--resume"]);
+        let mut progress = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        progress.read_line(&mut text).unwrap();
+        assert!(text.starts_with("epoch "), "{text}");
         sleep(whole.mul_f64(share));
         signal("INT", child.id());
-        let stopped = ended(child);
+        progress.read_to_string(&mut text).unwrap();
+        let stopped = Ended { stderr: text, ..ended(child) };
         if stopped.status == Some(0) {
             break;
         }
@@ -165,7 +179,7 @@ fn interrupts_leave_a_usable_model_and_change_nothing() {
 
 #[test]
 fn an_interrupt_in_the_first_epoch_leaves_the_model_as_it_stands() {
-    let job = Job::new(&["training.batch_tokens=20", "training.checkpoint_every=1"]);
+    let job = Job::new(&["training.batch_tokens=5", "training.checkpoint_every=1"]);
     let child = job.start("stopped", &[]);
     wait_for(&job.room.path("stopped/checkpoint/state.json"));
     signal("INT", child.id());
