@@ -98,7 +98,7 @@ impl Reader {
         let label = (count > 1 && !last.is_empty()).then_some(last);
         if label.is_none() && self.need_labels {
             let what = format!("{} has no label, but labels are needed here", quote(first));
-            let mend = "write token, tab, label; set data.format if it is another format";
+            let mend = "write token, tab, label; give --format or set data.format if it is another format";
             return Err(Error::malformed(path, number, what, mend));
         }
         Ok((first, label))

@@ -181,7 +181,7 @@ impl Reader {
             return Ok(columns);
         }
         let what = format!("expected {COLUMNS} tab-separated columns, found {count}");
-        let mend = "is this CoNLL-U? set data.format if it is another format";
+        let mend = "is this CoNLL-U? give --format or set data.format if it is another format";
         Err(Error::malformed(self.lines.name(), number, what, mend))
     }
 

@@ -144,7 +144,7 @@ fn stream_lines(mut lines: Lines, path: Option<&Path>, options: &ReadOptions) ->
         Format::Conllu => Reader::Conllu(conllu::Reader::new(lines, options.label, options.need_labels)),
         Format::Columns => Reader::Columns(columns::Reader::new(lines, options.need_labels)),
         Format::Text if options.need_labels && lines.peek_content()?.is_some() => {
-            let mend = "give CoNLL-U or `token<TAB>label` lines; set data.format if it is one of them";
+            let mend = "give CoNLL-U or `token<TAB>label` lines; give --format or set data.format if it is one of them";
             return Err(Error::unusable(lines.name(), "is plain text, which has no labels", mend));
         }
         Format::Text => Reader::Text(text::Reader::new(lines, options.tokenize, options.lexicon.clone())),

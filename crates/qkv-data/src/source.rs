@@ -255,7 +255,8 @@ impl Lines {
         if self.encoding.is_none() && number == 1 && (bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff"))
         {
             let encoding = if bytes[0] == 0xff { "utf-16le" } else { "utf-16be" };
-            let mend = format!("it looks like UTF-16: set data.encoding = \"{encoding}\"");
+            let mend =
+                format!("it looks like UTF-16: give --encoding {encoding} or set data.encoding = \"{encoding}\"");
             return Err(Error::Encoding { path: self.name.clone(), line: 1, byte: 1, encoding: "UTF-8".into(), mend });
         }
         match String::from_utf8(bytes) {
@@ -265,7 +266,9 @@ impl Lines {
     }
 
     fn not_in_encoding(&self, line: usize, valid: usize, encoding: &str) -> Error {
-        let mend = "name the file's encoding in data.encoding, such as \"latin-1\" or \"windows-1252\"".to_owned();
+        let mend =
+            "name the file's encoding in data.encoding or by --encoding, such as \"latin-1\" or \"windows-1252\""
+                .to_owned();
         Error::Encoding { path: self.name.clone(), line, byte: valid + 1, encoding: encoding.to_owned(), mend }
     }
 }

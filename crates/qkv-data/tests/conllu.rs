@@ -79,7 +79,7 @@ fn malformed_lines_are_named() {
     for (text, expected) in [
         (
             "# c\n1\tAl\tAl\n",
-            "x.conllu:2: expected 10 tab-separated columns, found 3; is this CoNLL-U? set data.format if it is another format",
+            "x.conllu:2: expected 10 tab-separated columns, found 3; is this CoNLL-U? give --format or set data.format if it is another format",
         ),
         ("1\ta\t_\tX\t_\t_\t_\t_\t_\t_\t_\n", "x.conllu:1: expected 10 tab-separated columns, found 11"),
         ("\n\t\t\t\t\t\t\t\t\tx\n", "x.conllu:2: the first column is \"\", not a word's number"),
