@@ -14,8 +14,10 @@
 //! Each module of arithmetic begins with its formulas, forward and backward. How the latter are derived is written in
 //! `docs/arithmetic.md` of the repository.
 
+pub mod attention;
 mod blocks;
 mod math;
+mod simd;
 mod strip;
 mod tile;
 
@@ -31,6 +33,7 @@ pub mod norm;
 pub mod offsets;
 pub mod optim;
 pub mod options;
+pub mod peak;
 pub mod random;
 
 #[cfg(test)]

@@ -33,12 +33,19 @@ pub enum Normalizer {
     Relu,
 }
 
-/// Which keys a query may attend to. A set never attends into another, whatever the mask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which keys a query may attend to. A set never attends into another, whatever the mask; positions count from the beginning
+/// of the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mask {
     /// All of its set.
     Full,
-    /// Those from `left` before it to `right` behind it: truncated attention.
+    /// Those up to `offset` behind it: 0 for a sequence that attends to itself, `kv_len - q_len` for queries that are the last
+    /// of what the keys are all of.
+    Causal {
+        /// How far the keys are ahead of the queries.
+        offset: isize,
+    },
+    /// Those from `left` before it to `right` behind it: truncated attention. With `right: 0` it is causal as well.
     Window {
         /// Keys before the query.
         left: usize,
@@ -52,19 +59,88 @@ impl Mask {
     pub fn allows(self, i: usize, j: usize) -> bool {
         match self {
             Mask::Full => true,
-            Mask::Window { left, right } => j + left >= i && j <= i + right,
+            Mask::Causal { offset } => j < end_of_causal(i, offset),
+            Mask::Window { left, right } => j >= i.saturating_sub(left) && j <= i.saturating_add(right),
         }
     }
 
-    /// The keys, of `kv_len`, that any of the queries in `queries` may attend to.
+    /// The keys, of `kv_len`, that query `i` may attend to: for every mask of this type one range, which moves forward with
+    /// `i` or stays.
+    pub fn row(self, i: usize, kv_len: usize) -> Range<usize> {
+        self.keys(i..i + 1, kv_len)
+    }
+
+    /// The keys, of `kv_len`, that any of the queries in `queries`, which are at least one, may attend to.
     pub fn keys(self, queries: Range<usize>, kv_len: usize) -> Range<usize> {
         match self {
             Mask::Full => 0..kv_len,
+            Mask::Causal { offset } => 0..end_of_causal(queries.end - 1, offset).min(kv_len),
             Mask::Window { left, right } => {
                 let end = queries.end.saturating_add(right).min(kv_len);
                 queries.start.saturating_sub(left).min(end)..end
             }
         }
+    }
+
+    /// The queries, of `q_len`, that may attend to any of the keys in `keys`, which are at least one.
+    pub fn queries(self, keys: Range<usize>, q_len: usize) -> Range<usize> {
+        match self {
+            Mask::Full => 0..q_len,
+            Mask::Causal { offset } => {
+                // j <= i + offset
+                let first = if offset < 0 {
+                    keys.start.saturating_add(offset.unsigned_abs())
+                } else {
+                    keys.start.saturating_sub(offset.unsigned_abs())
+                };
+                first.min(q_len)..q_len
+            }
+            Mask::Window { left, right } => {
+                let end = keys.end.saturating_add(left).min(q_len);
+                keys.start.saturating_sub(right).min(end)..end
+            }
+        }
+    }
+
+    /// How many pairs of a query and a key take part, of `q_len` and `kv_len`.
+    pub fn pairs(self, q_len: usize, kv_len: usize) -> usize {
+        match self {
+            Mask::Full => q_len * kv_len,
+            _ => (0..q_len).map(|i| self.row(i, kv_len).len()).sum(),
+        }
+    }
+}
+
+/// The first key behind those that query `i` may attend to.
+fn end_of_causal(i: usize, offset: isize) -> usize {
+    (i + 1).saturating_add_signed(offset)
+}
+
+/// What is added to the logits before they are normalised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bias {
+    /// Nothing.
+    #[default]
+    None,
+}
+
+/// What attention computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// How a query and a key become a logit.
+    pub score: Score,
+    /// How the logits of a query become weights.
+    pub normalizer: Normalizer,
+    /// Which keys a query may attend to.
+    pub mask: Mask,
+    /// What is added to the logits.
+    pub bias: Bias,
+}
+
+impl Default for Options {
+    /// The scaled dot product and the softmax of Vaswani et al. (2017), over the whole set.
+    fn default() -> Self {
+        Self { score: Score::Dot { scale: None }, normalizer: Normalizer::Softmax, mask: Mask::Full, bias: Bias::None }
     }
 }
 
@@ -72,19 +148,42 @@ impl Mask {
 mod tests {
     use super::*;
 
+    const MASKS: [Mask; 8] = [
+        Mask::Full,
+        Mask::Causal { offset: 0 },
+        Mask::Causal { offset: 3 },
+        Mask::Causal { offset: -4 },
+        Mask::Window { left: 2, right: 0 },
+        Mask::Window { left: 0, right: 3 },
+        Mask::Window { left: 0, right: 0 },
+        Mask::Window { left: usize::MAX, right: usize::MAX },
+    ];
+
     #[test]
-    fn keys_are_the_smallest_range_that_holds_all_allowed() {
-        for mask in [Mask::Full, Mask::Window { left: 2, right: 0 }, Mask::Window { left: 0, right: 3 }] {
-            for kv_len in [1, 5, 9] {
-                for queries in [0..1, 2..4, 0..kv_len] {
-                    let queries = queries.start.min(kv_len)..queries.end.min(kv_len);
-                    if queries.is_empty() {
-                        continue;
+    fn ranges_are_the_smallest_that_hold_all_allowed() {
+        for mask in MASKS {
+            for (q_len, kv_len) in [(1, 1), (5, 5), (9, 5), (5, 9)] {
+                for first in 0..q_len {
+                    for end in first + 1..=q_len {
+                        let allowed = (0..kv_len).filter(|&j| (first..end).any(|i| mask.allows(i, j)));
+                        assert!(
+                            mask.keys(first..end, kv_len).eq(allowed),
+                            "{mask:?}, queries {first}..{end} of {kv_len}"
+                        );
                     }
-                    let allowed: Vec<usize> =
-                        (0..kv_len).filter(|&j| queries.clone().any(|i| mask.allows(i, j))).collect();
-                    assert_eq!(mask.keys(queries, kv_len).collect::<Vec<_>>(), allowed);
+                    assert_eq!(mask.row(first, kv_len), mask.keys(first..first + 1, kv_len));
                 }
+                for first in 0..kv_len {
+                    for end in first + 1..=kv_len {
+                        let allowed = (0..q_len).filter(|&i| (first..end).any(|j| mask.allows(i, j)));
+                        assert!(
+                            mask.queries(first..end, q_len).eq(allowed),
+                            "{mask:?}, keys {first}..{end} of {q_len}"
+                        );
+                    }
+                }
+                let pairs = (0..q_len).map(|i| (0..kv_len).filter(|&j| mask.allows(i, j)).count()).sum::<usize>();
+                assert_eq!(mask.pairs(q_len, kv_len), pairs);
             }
         }
     }

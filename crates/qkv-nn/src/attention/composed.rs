@@ -118,9 +118,13 @@ fn tile_weights(
     if let Some(hidden) = &tile.hidden {
         logits = logits + hidden.clone();
     }
-    match options.normalizer {
+    let weights = match options.normalizer {
         Normalizer::Softmax => activation::softmax(logits, 3),
         Normalizer::Relu => activation::relu(logits) / tile.counts.clone(),
+    };
+    match &tile.attends {
+        Some(attends) => weights * attends.clone(),
+        None => weights,
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Layout {
     pub(super) groups: Vec<Group>,
     /// For each packed row its row in the padded groups, end to end.
     pub(super) pack: Arc<[u32]>,
-    tiles: RefCell<BTreeMap<(usize, usize), Tiles>>,
+    tiles: RefCell<BTreeMap<Mask, Tiles>>,
     windows: RefCell<BTreeMap<usize, Arc<[u32]>>>,
 }
 
@@ -46,8 +46,10 @@ pub(super) struct Tile {
     pub(super) keys: Range<usize>,
     /// `[sets, 1, queries, keys]`, 0 or −∞; `None` if every key takes part.
     pub(super) hidden: Option<Tensor<4>>,
-    /// `[sets, 1, queries, 1]`: how many keys take part.
+    /// `[sets, 1, queries, 1]`: how many keys take part, 1 where none does.
     pub(super) counts: Tensor<4>,
+    /// `[sets, 1, queries, 1]`: 0 for a query that may attend to nothing, else 1; `None` if there is none such.
+    pub(super) attends: Option<Tensor<4>>,
 }
 
 impl Layout {
@@ -113,12 +115,8 @@ impl Layout {
 
     /// The tiles of each group under `mask`.
     pub(super) fn tiles(&self, mask: Mask, device: &Device) -> Tiles {
-        let name = match mask {
-            Mask::Full => (usize::MAX, usize::MAX),
-            Mask::Window { left, right } => (left, right),
-        };
         let make = || Arc::new(self.groups.iter().map(|group| group.tiles(mask, device)).collect());
-        self.tiles.borrow_mut().entry(name).or_insert_with(make).clone()
+        self.tiles.borrow_mut().entry(mask).or_insert_with(make).clone()
     }
 }
 
@@ -128,7 +126,9 @@ impl Group {
         starts
             .map(|start| {
                 let queries = start..(start + TILE_Q).min(self.max_len);
+                // A tensor needs a column, if only one that is hidden from all.
                 let keys = mask.keys(queries.clone(), self.max_len);
+                let keys = if keys.is_empty() { 0..1 } else { keys };
                 self.tile(mask, queries, keys, device)
             })
             .collect()
@@ -138,10 +138,11 @@ impl Group {
         let (sets, rows, columns) = (self.lengths.len(), queries.len(), keys.len());
         if mask == Mask::Full && self.lengths.iter().all(|&length| length == self.max_len) {
             let counts = Tensor::full([sets, 1, rows, 1], columns as f32, device);
-            return Tile { queries, keys, hidden: None, counts };
+            return Tile { queries, keys, hidden: None, counts, attends: None };
         }
         let mut hidden = vec![f32::NEG_INFINITY; sets * rows * columns];
         let mut counts = vec![0.0; sets * rows];
+        let mut attends = vec![1.0; sets * rows];
         let mut row_start = 0;
         for &length in &self.lengths {
             for i in queries.clone() {
@@ -154,11 +155,19 @@ impl Group {
                         counts[row_start / columns] += 1.0;
                     }
                 }
+                // A row without a key computes with all of them, so that it is not NaN, and its weights are zeroed after.
+                let row = row_start / columns;
+                if counts[row] == 0.0 {
+                    hidden[row_start..row_start + columns].fill(0.0);
+                    (counts[row], attends[row]) = (1.0, 0.0);
+                }
                 row_start += columns;
             }
         }
         let all = hidden.iter().all(|&x| x == 0.0);
         let hidden = (!all).then(|| Tensor::from_data(TensorData::new(hidden, [sets, 1, rows, columns]), device));
-        Tile { queries, keys, hidden, counts: Tensor::from_data(TensorData::new(counts, [sets, 1, rows, 1]), device) }
+        let by_row = |numbers| Tensor::from_data(TensorData::new(numbers, [sets, 1, rows, 1]), device);
+        let attends = attends.contains(&0.0).then(|| by_row(attends));
+        Tile { queries, keys, hidden, counts: by_row(counts), attends }
     }
 }

@@ -73,7 +73,13 @@ fn cases() -> Vec<Case> {
     for (place, lengths) in lengths.iter().enumerate() {
         for score in [Score::Dot { scale: None }, Score::Dot { scale: Some(0.3) }, Score::Additive] {
             for normalizer in [Normalizer::Softmax, Normalizer::Relu] {
-                for mask in [Mask::Full, Mask::Window { left: 3, right: 2 }, Mask::Window { left: 0, right: 0 }] {
+                for mask in [
+                    Mask::Full,
+                    Mask::Window { left: 3, right: 2 },
+                    Mask::Window { left: 0, right: 0 },
+                    Mask::Causal { offset: 1 },
+                    Mask::Causal { offset: -2 },
+                ] {
                     for biased in [false, true] {
                         // The additive score of the longest set is left to the shorter ones: it is slow.
                         if score == Score::Additive && lengths.iter().any(|&length| length > 200) {

@@ -1,0 +1,368 @@
+//! What a call of attention will do, before it is made: how the work is split, what it costs, what memory it takes.
+//!
+//! Belongs here: figures that follow from plan and layout. Does not: measuring, which `peak.rs` and the caller do.
+
+use super::backward::{self, ROW_NUMBERS};
+use super::forward;
+use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_KEYS, FORWARD_QUERIES};
+use super::plan::Plan;
+use super::shape::{AttentionError, Inputs, Shape, View};
+use crate::isa::Isa;
+use crate::offsets::Offsets;
+use crate::options::Mask;
+use crate::simd::{Vector, portable};
+
+/// Rows and columns that are computed together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Its rows.
+    pub rows: usize,
+    /// Its columns.
+    pub columns: usize,
+}
+
+/// One direction of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Queries and keys of a tile.
+    pub tile: Tile,
+    /// The smallest parts into which the work is cut: queries of some heads that meet their keys in the forward pass,
+    /// blocks of keys that meet their queries in the backward pass.
+    pub units: usize,
+    /// Units that are done together, by one thread. More threads than tasks are of no use.
+    pub tasks: usize,
+    /// Floating-point operations of the products that the mask asks for: `2 · pairs · heads · (head_dim + value_dim)`
+    /// forward, and `2 · pairs · heads · (3 · head_dim + 2 · value_dim)` backward, where the logits are computed again.
+    /// What the softmax takes is not among them.
+    pub flops: u128,
+    /// Bytes that must be read or written at least once.
+    pub bytes: u128,
+    /// Bytes of the workspace after such a call alone.
+    pub scratch_bytes: u128,
+}
+
+impl Pass {
+    /// Floating-point operations for each byte that must be moved. The lower, the sooner memory limits the speed.
+    pub fn intensity(&self) -> f64 {
+        self.flops as f64 / (self.bytes as f64).max(1.0)
+    }
+}
+
+/// What [`explain`] says of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The instruction set that the kernels of this process use.
+    pub isa: Isa,
+    /// The register tile of products, `q · k` and `d_out · v`: queries and keys.
+    pub products: Tile,
+    /// The register tile of weighted sums, `weights · v` and the gradients: queries or keys, and columns of the result.
+    pub sums: Tile,
+    /// The forward pass.
+    pub forward: Pass,
+    /// The backward pass.
+    pub backward: Pass,
+    /// How often the forward pass packs keys and values of long sets, to go on with their queries; 0 if all are short.
+    pub waves: usize,
+    /// Pairs of a query and a key that take part, in all sets, for one head.
+    pub pairs: u128,
+    /// Threads that scratch memory was counted for.
+    pub threads: usize,
+    /// Bytes of query, key and value.
+    pub input_bytes: u128,
+    /// Bytes of the result and its log-sum-exps.
+    pub output_bytes: u128,
+    /// Bytes of the gradient of the result, which is given, and of those of query, key and value, which are found.
+    pub gradient_bytes: u128,
+    /// Bytes of one workspace that has served both passes, as [`Workspace::bytes`](super::Workspace::bytes) tells.
+    pub scratch_bytes: u128,
+    /// Bytes of all of them, which a forward and a backward pass hold at the same time.
+    pub peak_bytes: u128,
+}
+
+/// What a forward and a backward pass over such sets will do, on `threads` threads (at least one).
+///
+/// Nothing of the size of the inputs is allocated, only the plan of the work: a few bytes for each query of each head.
+/// Figures of memory are those of calls with a new [`Workspace`](super::Workspace).
+///
+/// # Errors
+///
+/// [`AttentionError`] if heads, widths or sets do not fit together.
+pub fn explain(
+    shape: Shape,
+    queries: &Offsets,
+    keys: &Offsets,
+    mask: Mask,
+    threads: usize,
+) -> Result<Explanation, AttentionError> {
+    // Heads, widths and sets are checked as those of a call; slices cannot be too short where no set has a vector.
+    let no_vectors = |offsets: &Offsets| Offsets::from_lengths(vec![0; offsets.sets()]);
+    let (no_queries, no_keys) = (no_vectors(queries), no_vectors(keys));
+    let nothing = View::new(&[], 0, 0);
+    let inputs = Inputs { shape, query: nothing, key: nothing, value: nothing, queries: &no_queries, keys: &no_keys };
+    inputs.check()?;
+    // The plan asks for shapes alone, never for a number.
+    let inputs = Inputs { queries, keys, ..inputs };
+
+    let pairs = queries.lengths().zip(keys.lengths()).map(|(q, kv)| mask.pairs(q, kv) as u128).sum::<u128>();
+    let (flops, bytes) = (Flops::of(shape, pairs), Bytes::of(&inputs));
+    let (threads, isa) = (threads.max(1), Isa::detect());
+    let (products, sums) = register_tiles(isa);
+    let forward = Scratch::forward(&inputs, mask, &mut Plan::default());
+    let backward = Scratch::backward(&inputs, mask, &mut Plan::default());
+    let mut shared = Plan::default();
+    let both = Scratch::forward(&inputs, mask, &mut shared).then(&Scratch::backward(&inputs, mask, &mut shared));
+    let scratch_bytes = both.bytes(threads);
+    Ok(Explanation {
+        isa,
+        products,
+        sums,
+        forward: Pass {
+            tile: Tile { rows: FORWARD_QUERIES, columns: FORWARD_KEYS },
+            units: forward.units,
+            tasks: forward.tasks,
+            flops: flops.forward,
+            bytes: bytes.inputs + bytes.outputs,
+            scratch_bytes: forward.bytes(threads),
+        },
+        backward: Pass {
+            tile: Tile { rows: BACKWARD_QUERIES, columns: BACKWARD_KEYS },
+            units: backward.units,
+            tasks: backward.tasks,
+            flops: flops.backward,
+            bytes: bytes.inputs + bytes.outputs + bytes.gradients,
+            scratch_bytes: backward.bytes(threads),
+        },
+        waves: forward.waves,
+        pairs,
+        threads,
+        input_bytes: bytes.inputs,
+        output_bytes: bytes.outputs,
+        gradient_bytes: bytes.gradients,
+        scratch_bytes,
+        peak_bytes: bytes.inputs + bytes.outputs + bytes.gradients + scratch_bytes,
+    })
+}
+
+/// Operations of both passes.
+struct Flops {
+    forward: u128,
+    backward: u128,
+}
+
+impl Flops {
+    fn of(Shape { heads, head_dim, value_dim, .. }: Shape, pairs: u128) -> Self {
+        let products = 2 * pairs * heads as u128;
+        let (head_dim, value_dim) = (head_dim as u128, value_dim as u128);
+        Self { forward: products * (head_dim + value_dim), backward: products * (3 * head_dim + 2 * value_dim) }
+    }
+}
+
+/// Memory of the caller.
+struct Bytes {
+    inputs: u128,
+    outputs: u128,
+    gradients: u128,
+}
+
+impl Bytes {
+    fn of(inputs: &Inputs<'_>) -> Self {
+        let Shape { heads, kv_heads, head_dim, value_dim } = inputs.shape;
+        let product =
+            |sizes: [usize; 3]| sizes.iter().map(|&size| size as u128).product::<u128>() * size_of::<f32>() as u128;
+        let (q_len, kv_len) = (inputs.queries.tokens(), inputs.keys.tokens());
+        let out = product([q_len, heads, value_dim]);
+        let inputs = product([q_len, heads, head_dim])
+            + product([kv_len, kv_heads, head_dim])
+            + product([kv_len, kv_heads, value_dim]);
+        let lse = q_len as u128 * heads as u128 * size_of::<f64>() as u128;
+        Self { inputs, outputs: out + lse, gradients: out + inputs }
+    }
+}
+
+/// What a call leaves in its workspace.
+struct Scratch {
+    units: usize,
+    tasks: usize,
+    waves: usize,
+    /// Numbers of keys and values packed for all threads.
+    packed: usize,
+    /// Numbers that are kept for each row.
+    rows: usize,
+    /// Numbers of each thread.
+    thread: usize,
+    turns: usize,
+    plan_bytes: usize,
+}
+
+impl Scratch {
+    fn forward(inputs: &Inputs<'_>, mask: Mask, plan: &mut Plan) -> Self {
+        plan.forward(inputs, mask);
+        Self {
+            units: plan.units.len(),
+            tasks: plan.tasks.len(),
+            waves: plan.waves.iter().filter(|(packings, _)| !packings.is_empty()).count(),
+            packed: plan.packed,
+            rows: 0,
+            thread: forward::Layout::new(inputs.shape, plan.own_keys).total,
+            turns: 0,
+            plan_bytes: plan.bytes(),
+        }
+    }
+
+    fn backward(inputs: &Inputs<'_>, mask: Mask, plan: &mut Plan) -> Self {
+        plan.backward(inputs, mask);
+        Self {
+            units: plan.blocks.len(),
+            tasks: plan.tasks.len(),
+            waves: 0,
+            packed: 0,
+            rows: ROW_NUMBERS * inputs.shape.heads * inputs.queries.tokens(),
+            thread: backward::Layout::new(inputs.shape).total,
+            turns: plan.turns,
+            plan_bytes: plan.bytes(),
+        }
+    }
+
+    /// The same workspace after another call, whose plan was made in the same memory.
+    fn then(self, next: &Self) -> Self {
+        Self {
+            packed: self.packed.max(next.packed),
+            rows: self.rows.max(next.rows),
+            thread: self.thread.max(next.thread),
+            turns: self.turns.max(next.turns),
+            plan_bytes: next.plan_bytes,
+            ..self
+        }
+    }
+
+    fn bytes(&self, threads: usize) -> u128 {
+        let lines = |numbers: usize| numbers.div_ceil(16) as u128 * 64;
+        let shared =
+            lines(self.packed) + lines(self.rows) + (self.turns * size_of::<usize>() + self.plan_bytes) as u128;
+        shared + threads as u128 * lines(self.thread)
+    }
+}
+
+/// The tile of products and the tile of sums.
+fn register_tiles(isa: Isa) -> (Tile, Tile) {
+    fn of<V: Vector>() -> (Tile, Tile) {
+        (
+            Tile { rows: V::PRODUCT_ROWS, columns: 2 * V::LANES },
+            Tile { rows: V::SUM_ROWS, columns: V::SUM_VECTORS * V::LANES },
+        )
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => of::<crate::simd::x86::Avx512>(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => of::<crate::simd::x86::Avx2>(),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => of::<crate::simd::neon::Neon>(),
+        _ => of::<portable::Portable>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Gradients, Saved, ViewMut, Workspace, attention_backward, attention_forward};
+    use super::*;
+    use crate::options::Options;
+
+    /// Bytes of a workspace after a forward pass, and after a backward pass as well.
+    fn measured(shape: Shape, (queries, keys): (&Offsets, &Offsets), mask: Mask, threads: usize) -> [usize; 2] {
+        let Shape { heads, kv_heads, head_dim, value_dim } = shape;
+        let zeros = |offsets: &Offsets, heads: usize, dim: usize| vec![0.0_f32; offsets.tokens() * heads * dim];
+        let (query, key) = (zeros(queries, heads, head_dim), zeros(keys, kv_heads, head_dim));
+        let (value, mut out) = (zeros(keys, kv_heads, value_dim), zeros(queries, heads, value_dim));
+        let mut lse = vec![0.0_f64; heads * queries.tokens()];
+        let (d_out, mut dq, mut dk, mut dv) = (out.clone(), query.clone(), key.clone(), value.clone());
+        let inputs = Inputs {
+            shape,
+            query: View::new(&query, heads, head_dim),
+            key: View::new(&key, kv_heads, head_dim),
+            value: View::new(&value, kv_heads, value_dim),
+            queries,
+            keys,
+        };
+        let options = Options { mask, ..Options::default() };
+        let mut workspace = Workspace::new();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let out_view = ViewMut::new(&mut out, heads, value_dim);
+            attention_forward(&inputs, &options, out_view, &mut lse, &mut workspace).expect("it fits");
+            let forward = workspace.bytes();
+            let gradients = Gradients {
+                query: ViewMut::new(&mut dq, heads, head_dim),
+                key: ViewMut::new(&mut dk, kv_heads, head_dim),
+                value: ViewMut::new(&mut dv, kv_heads, value_dim),
+            };
+            let saved = Saved { out: View::new(&out, heads, value_dim), lse: &lse };
+            let d_out = View::new(&d_out, heads, value_dim);
+            attention_backward(&inputs, &options, &saved, d_out, gradients, &mut workspace).expect("it fits");
+            [forward, workspace.bytes()]
+        })
+    }
+
+    /// A shape, lengths of sets of queries, those of keys if they are others, a mask, and threads.
+    type Case<'a> = (Shape, &'a [usize], Option<&'a [usize]>, Mask, usize);
+
+    #[test]
+    fn scratch_memory_is_what_a_workspace_then_holds() {
+        let grouped = Shape { heads: 6, kv_heads: 2, head_dim: 24, value_dim: 17 };
+        let cases: [Case<'_>; 7] = [
+            (Shape::new(2, 64), &[700], None, Mask::Full, 2),
+            (Shape::new(1, 64), &[3000], None, Mask::Causal { offset: 0 }, 3),
+            (Shape::new(2, 32), &[2000], None, Mask::Window { left: 50, right: 20 }, 1),
+            (Shape::new(3, 33), &[1; 300], None, Mask::Full, 2),
+            (grouped, &[5, 900, 0, 130, 513], None, Mask::Full, 5),
+            (grouped, &[1, 1], Some(&[1200, 40]), Mask::Full, 2),
+            (Shape::new(1, 8), &[], None, Mask::Full, 1),
+        ];
+        for (shape, q_lens, kv_lens, mask, threads) in cases {
+            let queries = Offsets::from_lengths(q_lens.iter().copied());
+            let keys = Offsets::from_lengths(kv_lens.unwrap_or(q_lens).iter().copied());
+            let said = explain(shape, &queries, &keys, mask, threads).expect("it fits");
+            let predicted = [said.forward.scratch_bytes, said.scratch_bytes];
+            for (predicted, measured) in predicted.into_iter().zip(measured(shape, (&queries, &keys), mask, threads)) {
+                let near = (predicted as f64 - measured as f64).abs() <= 0.02 * measured as f64 + 1024.0;
+                assert!(near, "{shape:?} {q_lens:?} {mask:?}: predicted {predicted}, measured {measured}");
+            }
+        }
+    }
+
+    #[test]
+    fn work_and_memory_are_counted_by_hand() {
+        let shape = Shape { heads: 4, kv_heads: 2, head_dim: 16, value_dim: 8 };
+        let sets = Offsets::from_lengths([10, 3]);
+        let said = explain(shape, &sets, &sets, Mask::Causal { offset: 0 }, 2).expect("it fits");
+        let pairs = 55 + 6;
+        assert_eq!(said.pairs, pairs);
+        assert_eq!((said.forward.flops, said.backward.flops), (2 * pairs * 4 * 24, 2 * pairs * 4 * 64));
+        let (query, key, value, out) = (13 * 4 * 16 * 4, 13 * 2 * 16 * 4, 13 * 2 * 8 * 4, 13 * 4 * 8 * 4);
+        assert_eq!(said.input_bytes, query + key + value);
+        assert_eq!(said.output_bytes, out + 13 * 4 * 8);
+        assert_eq!(said.gradient_bytes, out + query + key + value);
+        assert_eq!(said.peak_bytes, said.input_bytes + said.output_bytes + said.gradient_bytes + said.scratch_bytes);
+        assert_eq!((said.forward.units, said.waves), (4, 0), "short sets, one unit for each and for each head of keys");
+    }
+
+    #[test]
+    fn what_a_call_would_refuse_is_refused() {
+        let sets = Offsets::from_lengths([4]);
+        let full = |shape, keys: &Offsets| explain(shape, &sets, keys, Mask::Full, 1);
+        let odd = Shape { heads: 3, kv_heads: 2, head_dim: 4, value_dim: 4 };
+        assert_eq!(full(odd, &sets), Err(AttentionError::Heads { heads: 3, kv_heads: 2 }));
+        assert_eq!(full(Shape::new(1, 0), &sets), Err(AttentionError::Dims { head_dim: 0, value_dim: 0 }));
+        let two = Offsets::from_lengths([4, 4]);
+        assert_eq!(full(Shape::new(1, 4), &two), Err(AttentionError::Sets { queries: 1, keys: 2 }));
+    }
+
+    #[test]
+    fn a_long_sequence_is_explained_without_its_memory() {
+        let sets = Offsets::from_lengths([1 << 22]);
+        let said =
+            explain(Shape::new(1, 64), &sets, &sets, Mask::Window { left: 128, right: 128 }, 2).expect("it fits");
+        assert_eq!(said.pairs, (1_u128 << 22) * 257 - 128 * 129);
+        assert!(said.scratch_bytes < said.peak_bytes);
+    }
+}

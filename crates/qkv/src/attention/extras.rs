@@ -1,0 +1,168 @@
+//! Around the two passes: the weights themselves, two partial results made one, and attention without parameters.
+//!
+//! None of it is in the hot path of training, so it is written plainly.
+
+use super::kernels::Kernels;
+use super::pack::Rows;
+use super::shape::{AttentionError, Inputs, Saved, Shape, View, ViewMut};
+use super::workspace::Workspace;
+use crate::isa::Isa;
+use crate::offsets::Offsets;
+use crate::options::{Options, Score};
+
+/// Of which heads and queries [`attention_weights`] are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Chosen<'a> {
+    /// The set.
+    pub set: usize,
+    /// Heads of the query.
+    pub heads: &'a [usize],
+    /// Queries, counted from the beginning of the set.
+    pub queries: &'a [usize],
+}
+
+/// The weights of some queries, from the log-sum-exps that [`attention_forward`](super::attention_forward) left:
+///
+/// ```text
+/// weights[h][i][j] = e^(scale · q_i · k_j - lse_i),  0 where the mask forbids
+/// ```
+///
+/// `weights` is `[chosen.heads, chosen.queries, kv_len]`. The values of `inputs` are not read. Takes time and memory in
+/// proportion to the result.
+///
+/// # Errors
+///
+/// [`AttentionError`] if the parts do not fit together or a choice does not exist.
+pub fn attention_weights(
+    inputs: &Inputs<'_>,
+    options: &Options,
+    lse: &[f64],
+    chosen: &Chosen<'_>,
+    weights: &mut [f32],
+) -> Result<(), AttentionError> {
+    inputs.check()?;
+    inputs.check_lse(lse.len())?;
+    let (mask, scale) = super::supported(inputs, options)?;
+    let Shape { heads, head_dim, .. } = inputs.shape;
+    check_choice("set", &[chosen.set], inputs.queries.sets())?;
+    check_choice("head", chosen.heads, heads)?;
+    let queries = inputs.queries.range(chosen.set);
+    check_choice("query", chosen.queries, queries.len())?;
+    let keys = inputs.keys.range(chosen.set);
+    let needed = chosen.heads.len() * chosen.queries.len() * keys.len();
+    if weights.len() != needed {
+        let (heads, queries, kv_len) = (chosen.heads.len(), chosen.queries.len(), keys.len());
+        return Err(AttentionError::Weights { heads, queries, kv_len, found: weights.len() });
+    }
+    if needed == 0 {
+        return Ok(());
+    }
+    let kernels = Kernels::of(Isa::detect());
+    let chosen_rows = chosen.heads.iter().flat_map(|&head| chosen.queries.iter().map(move |&i| (head, i)));
+    for ((head, i), row) in chosen_rows.zip(weights.chunks_exact_mut(keys.len())) {
+        row.fill(0.0);
+        let query = inputs.query.row(queries.start + i, head);
+        let lse = lse[head * inputs.queries.tokens() + queries.start + i];
+        for j in mask.row(i, keys.len()) {
+            let key = inputs.key.row(keys.start + j, head / inputs.shape.group());
+            let [query, key] = [query, key].map(|start| Rows { start, stride: 0, count: 1, dim: head_dim });
+            // SAFETY: the inputs were checked to hold both rows.
+            let [product, ..] = unsafe { (kernels.row_dots)(query, key) };
+            row[j] = (f64::from(product) * f64::from(scale) - lse).exp() as f32;
+        }
+    }
+    Ok(())
+}
+
+fn check_choice(what: &'static str, chosen: &[usize], count: usize) -> Result<(), AttentionError> {
+    match chosen.iter().find(|&&n| n >= count) {
+        Some(&found) => Err(AttentionError::Choice { what, found, count }),
+        None => Ok(()),
+    }
+}
+
+/// Attention over the keys of `a` and those of `b`, from the attention over each:
+///
+/// ```text
+/// lse = ln(e^lse_a + e^lse_b);  out = e^(lse_a - lse) · out_a + e^(lse_b - lse) · out_b
+/// ```
+///
+/// for keys that live elsewhere or come later. `dims` are `[tokens, heads, value_dim]` of all results; log-sum-exps are
+/// `[heads, tokens]`.
+///
+/// # Errors
+///
+/// [`AttentionError`] if a result is smaller than that.
+pub fn merge(
+    a: &Saved<'_>,
+    b: &Saved<'_>,
+    dims: [usize; 3],
+    out: ViewMut<'_>,
+    lse: &mut [f64],
+) -> Result<(), AttentionError> {
+    let [tokens, heads, value_dim] = dims;
+    if heads == 0 || value_dim == 0 {
+        return Err(AttentionError::Dims { head_dim: value_dim, value_dim });
+    }
+    a.out.check("a", tokens, heads, value_dim)?;
+    b.out.check("b", tokens, heads, value_dim)?;
+    out.check("out", tokens, heads, value_dim)?;
+    for found in [a.lse.len(), b.lse.len(), lse.len()] {
+        if found != heads * tokens {
+            return Err(AttentionError::Lse { heads, tokens, found });
+        }
+    }
+    for head in 0..heads {
+        for token in 0..tokens {
+            let n = head * tokens + token;
+            let largest = a.lse[n].max(b.lse[n]);
+            // Neither saw a key: both results are zero, and any factors will do.
+            let both = if largest == f64::NEG_INFINITY {
+                largest
+            } else {
+                largest + ((a.lse[n] - largest).exp() + (b.lse[n] - largest).exp()).ln()
+            };
+            let factor = |lse: f64| if lse == f64::NEG_INFINITY { 0.0 } else { (lse - both).exp() as f32 };
+            let (factor_a, factor_b) = (factor(a.lse[n]), factor(b.lse[n]));
+            lse[n] = both;
+            for c in 0..value_dim {
+                // SAFETY: all three were checked to hold the row.
+                unsafe {
+                    let (a, b) = (*a.out.row(token, head).add(c), *b.out.row(token, head).add(c));
+                    *out.row(token, head).add(c) = factor_a * a + factor_b * b;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Attention in its barest form, without a parameter: every vector becomes the mean of all, weighted by how well they go
+/// with it.
+///
+/// ```text
+/// y_i = Σ_j softmax_j(x_i · x_j) x_j
+/// ```
+///
+/// `x` is `[tokens, dim]`, as is the result.
+///
+/// # Errors
+///
+/// [`AttentionError`] if `dim` is 0 or `x` is not a whole number of vectors.
+pub fn self_attention(x: &[f32], dim: usize) -> Result<Vec<f32>, AttentionError> {
+    if dim == 0 {
+        return Err(AttentionError::Dims { head_dim: dim, value_dim: dim });
+    }
+    if !x.len().is_multiple_of(dim) {
+        return Err(AttentionError::Remainder { dim, found: x.len() });
+    }
+    let tokens = x.len() / dim;
+    let sets = Offsets::from_lengths([tokens]);
+    let view = View::new(x, 1, dim);
+    let shape = Shape::new(1, dim);
+    let inputs = Inputs { shape, query: view, key: view, value: view, queries: &sets, keys: &sets };
+    let options = Options { score: Score::Dot { scale: Some(1.0) }, ..Options::default() };
+    let (mut y, mut lse) = (vec![0.0; x.len()], vec![0.0; tokens]);
+    super::attention_forward(&inputs, &options, ViewMut::new(&mut y, 1, dim), &mut lse, &mut Workspace::new())?;
+    Ok(y)
+}

@@ -1,0 +1,170 @@
+//! Attention over packed sets, forward and backward, without ever holding N × N weights.
+//!
+//! For each set and each head, with query `i` and the keys `j` that the mask lets it see:
+//!
+//! ```text
+//! logit_ij = scale · q_i · k_j        weight_ij = e^(logit_ij - lse_i),  lse_i = ln Σ_j e^logit_ij
+//! out_i    = Σ_j weight_ij · v_j
+//! ```
+//!
+//! and backward, from the gradient of `out`:
+//!
+//! ```text
+//! delta_i   = d_out_i · out_i
+//! d_logit_ij = weight_ij · (d_out_i · v_j - delta_i)
+//! d_v_j = Σ_i weight_ij · d_out_i      d_q_i = scale · Σ_j d_logit_ij · k_j      d_k_j = scale · Σ_i d_logit_ij · q_i
+//! ```
+//!
+//! Weights are computed tile by tile and computed again in the backward pass (Rabe and Staats, 2021; Dao et al., 2022), so
+//! memory grows with the length of a set, never with its square. `docs/attention.md` of the repository derives both and
+//! says where the time goes.
+//!
+//! ```
+//! use qkv::attention::{Inputs, Shape, View, ViewMut, Workspace, attention_forward};
+//! use qkv::{Offsets, options::{Mask, Options}};
+//!
+//! // two sets, of 3 and of 5 vectors, end to end; 2 heads of width 4
+//! let sets = Offsets::from_lengths([3, 5]);
+//! let (query, key, value) = (vec![0.1; 8 * 2 * 4], vec![0.2; 8 * 2 * 4], vec![0.3; 8 * 2 * 4]);
+//! let inputs = Inputs {
+//!     shape: Shape::new(2, 4),
+//!     query: View::new(&query, 2, 4),
+//!     key: View::new(&key, 2, 4),
+//!     value: View::new(&value, 2, 4),
+//!     queries: &sets,
+//!     keys: &sets,
+//! };
+//! let options = Options { mask: Mask::Causal { offset: 0 }, ..Options::default() };
+//! let (mut out, mut lse) = (vec![0.0; 8 * 2 * 4], vec![0.0; 2 * 8]);
+//! attention_forward(&inputs, &options, ViewMut::new(&mut out, 2, 4), &mut lse, &mut Workspace::new())?;
+//! assert!(out.iter().all(|x| (x - 0.3_f32).abs() < 1e-6)); // the mean of equal values
+//! # Ok::<(), qkv::attention::AttentionError>(())
+//! ```
+//!
+//! # What always holds
+//!
+//! - **No set sees another**, whatever is in it, and a set has the bits that it has alone.
+//! - **The same bits with any number of threads.** Every instruction set has its own.
+//! - **A row that may attend to nothing** gives zeros, a log-sum-exp of -∞ and no gradient. So does one whose logits are all
+//!   -∞.
+//! - **Infinity and NaN**: a logit of -∞ takes no part. A logit of ∞ or NaN makes its row of `out` NaN, and with it what the
+//!   backward pass adds from that row: all gradients of the keys and values that the row sees. A value that is not finite
+//!   does the same to every row of its set that computes with it, which may be a few more than the mask lets see it:
+//!   tiles compute with whole registers, and 0 · NaN is NaN.
+//!
+//! # What is where
+//!
+//! `forward.rs` and `backward.rs` are the algorithm; `micro.rs` the two register tiles that nearly all time goes into;
+//! `softmax.rs` what is done between them; `pack.rs` how operands are laid out for them; `kernels.rs` compiles these for each
+//! instruction set; `plan.rs` splits the work; `shape.rs` and `workspace.rs` are what callers hold.
+
+mod backward;
+mod explain;
+mod extras;
+mod forward;
+mod kernels;
+mod micro;
+pub(crate) mod pack;
+mod plan;
+mod shape;
+mod softmax;
+mod work;
+mod workspace;
+
+pub use explain::{Explanation, Pass, Tile, explain};
+pub use extras::{Chosen, attention_weights, merge, self_attention};
+pub use shape::{AttentionError, Gradients, Inputs, Saved, Shape, View, ViewMut};
+pub use workspace::Workspace;
+
+use crate::isa::Isa;
+use crate::options::{Mask, Normalizer, Options, Score};
+use kernels::Kernels;
+
+/// `out` and `lse` of `inputs`: see the [module](self).
+///
+/// `out` is `[query tokens, heads, value_dim]`. `lse` is `[heads, query tokens]`, in natural logarithms, -∞ for a row that
+/// attends to nothing; in f64, because it is all that the backward pass has to normalise with.
+///
+/// # Errors
+///
+/// [`AttentionError`] if shapes do not fit together, or if the options are among those that are not fused.
+pub fn attention_forward(
+    inputs: &Inputs<'_>,
+    options: &Options,
+    out: ViewMut<'_>,
+    lse: &mut [f64],
+    workspace: &mut Workspace,
+) -> Result<(), AttentionError> {
+    forward_with(Kernels::of(Isa::detect()), inputs, options, out, lse, workspace)
+}
+
+pub(crate) fn forward_with(
+    kernels: &'static Kernels,
+    inputs: &Inputs<'_>,
+    options: &Options,
+    out: ViewMut<'_>,
+    lse: &mut [f64],
+    workspace: &mut Workspace,
+) -> Result<(), AttentionError> {
+    inputs.check()?;
+    inputs.check_out_mut(&out)?;
+    inputs.check_lse(lse.len())?;
+    let plain = supported(inputs, options)?;
+    forward::forward(kernels, inputs, plain, &out, lse, workspace);
+    Ok(())
+}
+
+/// The gradients of query, key and value, given that of the result: see the [module](self).
+///
+/// `inputs` and `options` are those of the forward pass, `saved` is what it gave, `d_out` is laid out as `out`. Sums over the
+/// queries of a set are taken in a fixed order; with grouped heads the gradients of keys and values are sums over the group.
+///
+/// # Errors
+///
+/// [`AttentionError`] if shapes do not fit together, or if the options are among those that are not fused.
+pub fn attention_backward(
+    inputs: &Inputs<'_>,
+    options: &Options,
+    saved: &Saved<'_>,
+    d_out: View<'_>,
+    gradients: Gradients<'_>,
+    workspace: &mut Workspace,
+) -> Result<(), AttentionError> {
+    backward_with(Kernels::of(Isa::detect()), inputs, options, saved, (d_out, gradients), workspace)
+}
+
+pub(crate) fn backward_with(
+    kernels: &'static Kernels,
+    inputs: &Inputs<'_>,
+    options: &Options,
+    saved: &Saved<'_>,
+    (d_out, gradients): (View<'_>, Gradients<'_>),
+    workspace: &mut Workspace,
+) -> Result<(), AttentionError> {
+    inputs.check()?;
+    inputs.check_out("out", &saved.out)?;
+    inputs.check_out("d_out", &d_out)?;
+    inputs.check_lse(saved.lse.len())?;
+    inputs.check_gradients(&gradients)?;
+    let plain = supported(inputs, options)?;
+    backward::backward(kernels, inputs, plain, saved, (&d_out, &gradients), workspace);
+    Ok(())
+}
+
+/// Mask and scale, of options that the kernels have.
+fn supported(inputs: &Inputs<'_>, options: &Options) -> Result<(Mask, f32), AttentionError> {
+    let Score::Dot { .. } = options.score else {
+        return Err(AttentionError::Unsupported { what: "the additive score" });
+    };
+    let Normalizer::Softmax = options.normalizer else {
+        return Err(AttentionError::Unsupported { what: "a normaliser other than the softmax" });
+    };
+    Ok((options.mask, options.score.scale(inputs.shape.head_dim)))
+}
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;

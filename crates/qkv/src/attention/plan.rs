@@ -1,0 +1,302 @@
+//! How the work of one call is split: by its shape and mask alone, so that the bits do not depend on the threads.
+//!
+//! Belongs here: what is done together, and in which order. Does not: doing it.
+//!
+//! ```text
+//! forward    a short set, or a narrow window: a unit packs the keys and values it needs and meets them with its queries
+//!            a long set: first its keys and values are packed, by pieces; then units of queries meet all of them
+//! backward   a short set: one unit walks its blocks of keys
+//!            a long set: a unit for each block of keys, which meets all queries; blocks add to the gradient of a query in
+//!            their order, each waiting for its turn
+//! ```
+//!
+//! Long sets are packed in waves of at most [`WAVE`] numbers (or one set), so that scratch memory is bounded by the longest
+//! set and not by the batch.
+
+use std::ops::Range;
+
+use super::kernels::{BACKWARD_QUERIES, BLOCK_KEYS, FORWARD_QUERIES};
+use super::pack::padded;
+use super::shape::{Inputs, Shape};
+use crate::options::Mask;
+
+/// Keys up to which a set is short: at width 64 they and their values take 256 KiB, half of a second-level cache.
+const SHORT_KEYS: usize = 512;
+
+/// Keys up to which the backward pass walks a set in one unit.
+const SHORT_KEYS_BACKWARD: usize = 2 * BLOCK_KEYS;
+
+/// Queries of a unit that packs its own keys: packing 512 of them is then some percent of the unit's work, at most.
+const OWN_QUERIES: usize = 24 * FORWARD_QUERIES;
+
+/// Units under a narrow window, where there would be fewer: enough for several threads to have as much to do.
+const NARROW_UNITS: usize = 32;
+
+/// Queries of a unit that meets long sets.
+const LONG_QUERIES: usize = 2 * FORWARD_QUERIES;
+
+/// Keys of a panel of the widest kind. Packed keys begin at a multiple of it, so that the plan is the same for every instruction
+/// set.
+const WIDEST_PANEL: usize = 32;
+
+/// Keys packed by one unit.
+const PACKED_KEYS: usize = 1024;
+
+/// Numbers packed before any query is met: 32 MiB.
+const WAVE: usize = 8 << 20;
+
+/// Multiply-adds below which units are done together: some ten microseconds, several times what it costs to hand a unit to
+/// another thread.
+const TASK: usize = 1 << 20;
+
+/// Queries of some heads of one set that meet its keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    pub(crate) set: usize,
+    pub(crate) kv_head: usize,
+    pub(crate) heads: Range<usize>,
+    /// Counted from the beginning of the set.
+    pub(crate) queries: Range<usize>,
+    /// Where keys and values come from.
+    pub(crate) packed: Packed,
+}
+
+/// Where the keys and values of a unit come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Packed {
+    /// From the wave, which has packed the whole set there.
+    At(usize),
+    /// From the unit, which packs these; they begin with a whole panel.
+    Own(Range<usize>),
+}
+
+/// Some keys and values of a long set to be packed.
+#[derive(Clone, Debug)]
+pub(crate) struct Packing {
+    pub(crate) set: usize,
+    pub(crate) kv_head: usize,
+    pub(crate) keys: Range<usize>,
+    /// Where those of the set lie.
+    pub(crate) packed: usize,
+}
+
+/// Keys whose gradients one unit of the backward pass computes.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pub(crate) set: usize,
+    pub(crate) kv_head: usize,
+    pub(crate) keys: Range<usize>,
+    /// Where the turns of the set's tiles of queries are counted; nowhere if no other unit adds to them.
+    pub(crate) turns: Option<usize>,
+}
+
+/// One set and one head of keys, as the plan goes through them.
+#[derive(Debug)]
+struct Item {
+    set: usize,
+    kv_head: usize,
+    q_len: usize,
+    kv_len: usize,
+    /// Where the turns of its tiles of queries are counted.
+    turns: usize,
+}
+
+/// How the work of one call is split. Its vectors keep their capacity from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) units: Vec<Unit>,
+    pub(crate) packings: Vec<Packing>,
+    /// Packings, then tasks, of each wave.
+    pub(crate) waves: Vec<(Range<usize>, Range<usize>)>,
+    pub(crate) blocks: Vec<Block>,
+    /// Units or blocks that are done together.
+    pub(crate) tasks: Vec<Range<usize>>,
+    /// Numbers that the largest wave packs.
+    pub(crate) packed: usize,
+    /// Keys that a unit packs for itself, at most.
+    pub(crate) own_keys: usize,
+    /// Tiles of queries whose turns are counted.
+    pub(crate) turns: usize,
+    /// Long sets on whose blocks the plan is at work.
+    long: Vec<Item>,
+}
+
+impl Plan {
+    /// Plans the forward pass.
+    pub(crate) fn forward(&mut self, inputs: &Inputs<'_>, mask: Mask) {
+        self.clear();
+        let shape = inputs.shape;
+        let mut wave = Wave::default();
+        for item in items(inputs) {
+            if let Some(queries) = own_queries(&item, inputs, mask) {
+                self.add_own(&item, queries, shape, mask);
+                continue;
+            }
+            let numbers = packed_numbers(shape, item.kv_len);
+            if wave.packed > 0 && wave.packed + numbers > WAVE {
+                self.close(&mut wave, inputs, mask);
+            }
+            self.add_long(&item, &mut wave, shape, mask);
+            wave.packed += numbers;
+        }
+        self.close(&mut wave, inputs, mask);
+    }
+
+    /// Units of so many queries, each of which packs the keys that they see.
+    fn add_own(&mut self, item: &Item, queries: usize, shape: Shape, mask: Mask) {
+        let &Item { set, kv_head, q_len, kv_len, .. } = item;
+        for queries in pieces(q_len, queries) {
+            let keys = mask.keys(queries.clone(), kv_len);
+            let keys = keys.start / WIDEST_PANEL * WIDEST_PANEL..keys.end;
+            self.own_keys = self.own_keys.max(keys.len());
+            let heads = kv_head * shape.group()..(kv_head + 1) * shape.group();
+            self.units.push(Unit { set, kv_head, heads, queries, packed: Packed::Own(keys) });
+        }
+    }
+
+    fn add_long(&mut self, item: &Item, wave: &mut Wave, shape: Shape, mask: Mask) {
+        let &Item { set, kv_head, q_len, kv_len, .. } = item;
+        let seen = if q_len == 0 { 0..0 } else { mask.keys(0..q_len, kv_len) };
+        for keys in pieces(seen.end, PACKED_KEYS) {
+            if keys.end > seen.start {
+                self.packings.push(Packing { set, kv_head, keys, packed: wave.packed });
+            }
+        }
+        for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
+            for queries in pieces(q_len, LONG_QUERIES) {
+                self.units.push(Unit { set, kv_head, heads: head..head + 1, queries, packed: Packed::At(wave.packed) });
+            }
+        }
+    }
+
+    /// Ends a wave: groups what has been added since the last one into tasks.
+    fn close(&mut self, wave: &mut Wave, inputs: &Inputs<'_>, mask: Mask) {
+        let first = self.tasks.len();
+        let Self { units, tasks, .. } = self;
+        let cost = |unit: &Unit| {
+            let keys = mask.keys(unit.queries.clone(), inputs.keys.len_of(unit.set)).len();
+            unit.heads.len() * unit.queries.len() * keys * (inputs.shape.head_dim + inputs.shape.value_dim)
+        };
+        group(tasks, wave.units..units.len(), |n| cost(&units[n]));
+        self.waves.push((wave.packings..self.packings.len(), first..self.tasks.len()));
+        self.packed = self.packed.max(wave.packed);
+        *wave = Wave { packed: 0, units: self.units.len(), packings: self.packings.len() };
+    }
+
+    /// Plans the backward pass.
+    pub(crate) fn backward(&mut self, inputs: &Inputs<'_>, mask: Mask) {
+        self.clear();
+        let shape = inputs.shape;
+        for mut item in items(inputs).filter(Item::has_blocks) {
+            item.turns = self.turns;
+            self.turns += shape.group() * item.q_len.div_ceil(BACKWARD_QUERIES);
+            self.long.push(item);
+        }
+        // Long sets side by side, block by block, so that threads seldom wait for each other's turn.
+        let mut first = 0;
+        while !self.long.is_empty() {
+            for &Item { set, kv_head, kv_len, turns, .. } in &self.long {
+                let keys = first..(first + BLOCK_KEYS).min(kv_len);
+                self.blocks.push(Block { set, kv_head, keys, turns: Some(turns) });
+            }
+            first += BLOCK_KEYS;
+            self.long.retain(|item| first < item.kv_len);
+        }
+        for Item { set, kv_head, kv_len, .. } in items(inputs).filter(|item| !item.has_blocks()) {
+            if kv_len > 0 {
+                self.blocks.push(Block { set, kv_head, keys: 0..kv_len, turns: None });
+            }
+        }
+        let Self { blocks, tasks, .. } = self;
+        let cost = |block: &Block| {
+            let queries = mask.queries(block.keys.clone(), inputs.queries.len_of(block.set)).len();
+            block.keys.len() * queries * shape.group() * (3 * shape.head_dim + 2 * shape.value_dim)
+        };
+        group(tasks, 0..blocks.len(), |n| cost(&blocks[n]));
+    }
+
+    fn clear(&mut self) {
+        self.units.clear();
+        self.packings.clear();
+        self.waves.clear();
+        self.blocks.clear();
+        self.tasks.clear();
+        (self.packed, self.own_keys, self.turns) = (0, 0, 0);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.units.capacity() * size_of::<Unit>()
+            + self.packings.capacity() * size_of::<Packing>()
+            + self.waves.capacity() * size_of::<(Range<usize>, Range<usize>)>()
+            + self.blocks.capacity() * size_of::<Block>()
+            + self.tasks.capacity() * size_of::<Range<usize>>()
+            + self.long.capacity() * size_of::<Item>()
+    }
+}
+
+impl Item {
+    /// Whether several units of the backward pass share the set.
+    fn has_blocks(&self) -> bool {
+        self.kv_len > SHORT_KEYS_BACKWARD && self.q_len > 0
+    }
+}
+
+/// How many queries a unit of the set has if it packs its own keys, as it does where that is cheap: where the set is short, and
+/// where the window is narrow, so that neighbouring units pack few keys twice.
+fn own_queries(item: &Item, inputs: &Inputs<'_>, mask: Mask) -> Option<usize> {
+    if item.kv_len <= SHORT_KEYS {
+        return Some((OWN_QUERIES / inputs.shape.group()).max(FORWARD_QUERIES));
+    }
+    let Mask::Window { left, right } = mask else { return None };
+    let rows = inputs.queries.tokens() * inputs.shape.kv_heads;
+    let most = (rows / NARROW_UNITS).clamp(OWN_QUERIES / 4, OWN_QUERIES);
+    // as even as whole tiles can be
+    let size = item.q_len.div_ceil(item.q_len.div_ceil(most).max(1)).next_multiple_of(FORWARD_QUERIES);
+    (left.saturating_add(right) <= size).then_some(size.max(FORWARD_QUERIES))
+}
+
+/// Where a wave begins.
+#[derive(Default)]
+struct Wave {
+    packed: usize,
+    units: usize,
+    packings: usize,
+}
+
+/// Numbers of the packed keys and values of a long set. Values begin on a new cache line.
+pub(crate) fn packed_numbers(shape: Shape, kv_len: usize) -> usize {
+    packed_keys(shape, kv_len) + kv_len * padded(shape.value_dim)
+}
+
+/// Numbers of the packed keys of a long set: whole panels of the widest kind.
+pub(crate) fn packed_keys(shape: Shape, kv_len: usize) -> usize {
+    kv_len.next_multiple_of(WIDEST_PANEL) * shape.head_dim
+}
+
+/// Every set and head of keys.
+fn items<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = Item> + 'a {
+    (0..inputs.queries.sets()).flat_map(move |set| {
+        let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
+        (0..inputs.shape.kv_heads).map(move |kv_head| Item { set, kv_head, q_len, kv_len, turns: 0 })
+    })
+}
+
+/// `0..count` in pieces of `size`, the last one of what remains.
+fn pieces(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(size).map(move |first| first..(first + size).min(count))
+}
+
+/// Appends to `tasks` the `parts` in their order, as many together as reach the cost of a task.
+fn group(tasks: &mut Vec<Range<usize>>, parts: Range<usize>, cost: impl Fn(usize) -> usize) {
+    let (mut first, mut total) = (parts.start, 0);
+    for part in parts.clone() {
+        total += cost(part);
+        if total >= TASK {
+            tasks.push(first..part + 1);
+            (first, total) = (part + 1, 0);
+        }
+    }
+    if first < parts.end {
+        tasks.push(first..parts.end);
+    }
+}

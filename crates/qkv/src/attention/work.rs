@@ -1,0 +1,36 @@
+//! Threads.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+/// Calls `run` with each of `0..count`, on the threads of the current pool, or on this one if there is only one to call.
+///
+/// Numbers are taken in ascending order: when `run(n)` begins, `run(m)` has begun for every m < n, on a thread that goes on
+/// with it. So a run may wait for an earlier one.
+pub(crate) fn in_order(count: usize, run: impl Fn(usize) + Sync) {
+    let workers = count.min(rayon::current_num_threads());
+    if workers <= 1 {
+        return (0..count).for_each(run);
+    }
+    let next = AtomicUsize::new(0);
+    (0..workers).into_par_iter().with_max_len(1).for_each(|_| {
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if n >= count {
+                break;
+            }
+            run(n);
+        }
+    });
+}
+
+/// Waits until `turn` has the value `wanted`, which another thread is about to give it.
+pub(crate) fn wait_for(turn: &AtomicUsize, wanted: usize) {
+    let mut tries = 0_u32;
+    while turn.load(Ordering::Acquire) != wanted {
+        tries += 1;
+        // Should the other thread have lost its core, it needs this one.
+        if tries < 10_000 { std::hint::spin_loop() } else { std::thread::yield_now() }
+    }
+}

@@ -1,0 +1,115 @@
+//! Memory that calls reuse.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use super::plan::Plan;
+
+/// Scratch memory of attention. It grows to what the largest call needs and is kept: a second call of the same shape, with
+/// the same number of threads, allocates nothing.
+///
+/// How much a call will need, [`explain`](super::explain) says.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// Keys and values of long sets, packed once for all queries.
+    pub(crate) packed: Buffer,
+    /// What the backward pass needs of each query: three numbers, `[heads, query tokens]` each.
+    pub(crate) rows: Buffer,
+    /// For each tile of queries of a long set, how many blocks of keys have added to its gradient.
+    pub(crate) turns: Vec<AtomicUsize>,
+    /// One for each thread.
+    pub(crate) threads: Vec<Mutex<Buffer>>,
+    /// How the work of the last call was split.
+    pub(crate) plan: Plan,
+}
+
+impl Workspace {
+    /// Without any memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes that are held.
+    pub fn bytes(&self) -> usize {
+        let threads: usize = self.threads.iter().map(|buffer| lock(buffer).bytes()).sum();
+        self.packed.bytes()
+            + self.rows.bytes()
+            + threads
+            + self.turns.capacity() * size_of::<AtomicUsize>()
+            + self.plan.bytes()
+    }
+
+    /// A buffer of at least `len` numbers for each thread of the current pool.
+    pub(crate) fn for_threads(&mut self, len: usize) {
+        let threads = rayon::current_num_threads();
+        if self.threads.len() < threads {
+            self.threads.resize_with(threads, Mutex::default);
+        }
+        for buffer in &mut self.threads[..threads] {
+            buffer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).reserve(len);
+        }
+    }
+}
+
+/// The scratch memory of the thread that calls. Work never leaves its thread while it holds it, so it never waits.
+pub(crate) fn own(threads: &[Mutex<Buffer>]) -> std::sync::MutexGuard<'_, Buffer> {
+    lock(&threads[rayon::current_thread_index().unwrap_or(0)])
+}
+
+fn lock(buffer: &Mutex<Buffer>) -> std::sync::MutexGuard<'_, Buffer> {
+    // A panic elsewhere leaves numbers that are overwritten before they are read.
+    buffer.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Numbers of one cache line.
+const LINE: usize = 16;
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+#[allow(dead_code, reason = "reached through pointers")]
+struct Line([f32; LINE]);
+
+/// Numbers that begin on a cache line.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer(Vec<Line>);
+
+impl Buffer {
+    /// Room for `len` numbers. What they are is not said.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        let lines = len.div_ceil(LINE);
+        if self.0.len() < lines {
+            // What was there is of no use, so it need not be copied, nor held beside its successor.
+            self.0 = Vec::new();
+            self.0.resize(lines, Line::default());
+        }
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Line>()
+    }
+}
+
+/// Cuts a buffer into parts that each begin on a cache line; counts first, then hands out.
+pub(crate) struct Cut(usize);
+
+impl Cut {
+    pub(crate) fn new() -> Self {
+        Self(0)
+    }
+
+    /// Where a part of `len` numbers begins.
+    pub(crate) fn part(&mut self, len: usize) -> usize {
+        let start = self.0;
+        self.0 += len.next_multiple_of(LINE);
+        start
+    }
+
+    /// How many numbers all parts take.
+    pub(crate) fn total(&self) -> usize {
+        self.0
+    }
+}
