@@ -28,6 +28,11 @@ pub(crate) enum Command {
     Predict(Predict),
     /// What a model is, on what it was trained, what it reached
     Info(Info),
+    /// Measure this program on this machine
+    #[command(subcommand)]
+    Bench(Bench),
+    /// What a call of attention does: kernel, tiles, operations, memory
+    Explain(Explain),
 }
 
 #[derive(Args, Debug)]
@@ -137,6 +142,77 @@ pub(crate) struct Predict {
 pub(crate) struct Info {
     /// The folder of the model
     pub(crate) model: PathBuf,
+    /// Print it as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Bench {
+    /// The attention kernels, beside the peak of the machine
+    Attention(BenchAttention),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchAttention {
+    /// Only the cases whose name has this text in it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Only the case of exactly this name
+    #[arg(long, value_name = "NAME", conflicts_with = "only")]
+    pub(crate) case: Option<String>,
+    /// Print the names of the cases and measure nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Print the measured peak alone, as one JSON object
+    #[arg(long, conflicts_with_all = ["only", "case", "list"])]
+    pub(crate) peak: bool,
+    /// The precision of arithmetic: f32
+    #[arg(long, value_name = "P", default_value = "f32")]
+    pub(crate) precision: String,
+    /// The lengths of the ragged sets: numbers between commas, or a file of them; drawn from a fixed seed if not given
+    #[arg(long, value_name = "LENGTHS")]
+    pub(crate) lengths: Option<String>,
+    /// Print one JSON object for each case
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// Heads of the query
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) heads: usize,
+    /// Heads of key and value, a divisor of those of the query; as many if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) kv_heads: Option<usize>,
+    /// Length of a query and of a key
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) head_dim: usize,
+    /// Length of a value; that of a key if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) value_dim: Option<usize>,
+    /// Vectors of one set
+    #[arg(long, value_name = "N", default_value_t = 2048, conflicts_with = "lengths")]
+    pub(crate) tokens: usize,
+    /// Vectors of each of several sets: numbers between commas, or a file of them
+    #[arg(long, value_name = "LENGTHS")]
+    pub(crate) lengths: Option<String>,
+    /// Keys and values, where they are other vectors than the queries
+    #[arg(long, value_name = "N", conflicts_with = "lengths")]
+    pub(crate) kv_tokens: Option<usize>,
+    /// Which keys a query attends to: full, causal or window; full, or what --window or --causal-offset asks for
+    #[arg(long, value_name = "MASK")]
+    pub(crate) mask: Option<String>,
+    /// Keys before and behind a query that it attends to; as many behind as before if one number is given
+    #[arg(long, value_name = "LEFT[,RIGHT]")]
+    pub(crate) window: Option<String>,
+    /// How far the keys are ahead of the queries; 0 if not given
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) causal_offset: Option<isize>,
+    /// Run it on random data: time, speed and memory
+    #[arg(long)]
+    pub(crate) measure: bool,
     /// Print it as one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,8 +1,11 @@
 //! The program `qkv`. Thin: arguments, progress and output; what is done lives in `qkv-train`.
 
 mod arguments;
+mod bench;
 mod commands;
 mod demo;
+mod explain;
+mod measure;
 mod progress;
 
 use std::io::Write;
@@ -11,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Bench, Command};
 
 /// What ends a command early: one line for the user, and the exit status.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Evaluate(options) => commands::evaluate(&options),
         Command::Predict(options) => commands::predict(&options, stop_on_ctrl_c("stopping")?),
         Command::Info(options) => commands::info(&options),
+        Command::Bench(Bench::Attention(options)) => bench::attention(&options),
+        Command::Explain(options) => explain::explain(&options),
     }
 }
 

@@ -7,6 +7,11 @@ pub fn peak() -> Option<u64> {
     kibibytes("/proc/self/status", "VmHWM:")
 }
 
+/// The memory that this process holds now, in bytes; `None` where the system does not tell.
+pub fn held() -> Option<u64> {
+    kibibytes("/proc/self/status", "VmRSS:")
+}
+
 /// What this machine could still give, in bytes; `None` where the system does not tell.
 pub fn available() -> Option<u64> {
     kibibytes("/proc/meminfo", "MemAvailable:")
