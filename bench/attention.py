@@ -18,6 +18,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 # name, sets, heads, tokens, width, causal
@@ -209,10 +210,13 @@ class Rival:
     """The process with PyTorch. While it is not asked anything it is stopped: its threads may spin for a while after
     their work, which would slow down whoever is measured next, and to forbid them that would slow down PyTorch."""
 
-    def __init__(self, threads):
+    def __init__(self, threads, preload):
         command = [sys.executable, os.path.abspath(__file__), "--serve", "--threads", str(threads)]
+        environment = dict(os.environ, LD_PRELOAD=preload) if preload else None
         # Standard error is left to it: should it fail, that is where it says why.
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def ask(self, **order):
         self.wake(True)
@@ -231,6 +235,25 @@ class Rival:
     def close(self):
         self.process.kill()
         self.process.wait()
+
+
+# What MKL asks to learn whose processor it is on.
+MKL_ASKS = "int mkl_serv_intel_cpu(void) { return 1; } int mkl_serv_intel_cpu_true(void) { return 1; }"
+
+
+def other_makers_library(folder):
+    """A library that answers MKL's question with yes, or None where it is not needed or cannot be built."""
+    try:
+        with open("/proc/cpuinfo") as info:
+            if "GenuineIntel" in info.read():
+                return None
+        source, library = os.path.join(folder, "mkl.c"), os.path.join(folder, "mkl.so")
+        with open(source, "w") as file:
+            file.write(MKL_ASKS)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True)
+        return library
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 class Qkv:
@@ -323,6 +346,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name has this text in it")
     parser.add_argument("--json", action="store_true", help="one JSON object a line: the peaks, then each row")
+    parser.add_argument("--plain-mkl", action="store_true", help="leave MKL as it is on processors of other makers")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -335,7 +359,9 @@ def main():
         sys.exit(f"no case has `{args.only}` in its name; there are {names}")
     # Ended politely, the process with PyTorch is ended too; it could not do so by itself while it is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    torch = Rival(args.threads)
+    folder = tempfile.TemporaryDirectory()
+    preload = None if args.plain_mkl else other_makers_library(folder.name)
+    torch = Rival(args.threads, preload)
     try:
         about = torch.ask(do="about")
         qkv = Qkv(args.qkv, about["lengths"])
@@ -345,6 +371,7 @@ def main():
             measured.append((peak["peak_gflops"], torch.ask(do="matmul")["gflops"]))
         peaks = {
             "torch": about["version"],
+            "mkl": "as on an Intel processor" if preload else "as it comes",
             "threads": args.threads,
             "isa": peak["isa"],
             "peak_gflops": round(statistics.median(peak for peak, _ in measured), 1),
@@ -354,7 +381,7 @@ def main():
         if args.json:
             print(json.dumps(peaks), flush=True)
         else:
-            print(f"torch {peaks['torch']}, {peaks['isa']}, threads: {args.threads}, rounds: {args.rounds}")
+            print(f"torch {peaks['torch']} (MKL {peaks['mkl']}), {peaks['isa']}, threads: {args.threads}, rounds: {args.rounds}")
             print(f"multiply-adds from registers: {peaks['peak_gflops']} GFLOP/s")
             print(f"torch, product of two 2048 x 2048 matrices: {peaks['torch_matmul_gflops']} GFLOP/s\n")
             print(line(HEADER, widths), flush=True)
@@ -369,6 +396,7 @@ def main():
             show(scaling(qkv, args))
     finally:
         torch.close()
+        folder.cleanup()
 
 
 if __name__ == "__main__":

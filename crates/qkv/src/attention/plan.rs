@@ -3,16 +3,21 @@
 //! Belongs here: what is done together, and in which order. Does not: doing it.
 //!
 //! ```text
-//! forward    a short set, or a narrow window: a unit packs the keys and values it needs and meets them with its queries
-//!            a long set: first its keys and values are packed, by pieces; then units of queries meet all of them
-//! backward   a short set: one unit walks its blocks of keys
-//!            a long set: a unit for each block of keys, which meets all queries; blocks add to the gradient of a query in
+//! forward    a set that is short, or one of many, or under a narrow window: a unit packs the keys and values it needs and
+//!            meets them with its queries
+//!            another: first its keys and values are packed, by pieces; then units of queries meet all of them
+//! backward   a set that is short, or one of many: one unit walks its blocks of keys
+//!            another: a unit for each block of keys, which meets all queries; blocks add to the gradient of a query in
 //!            their order, each waiting for its turn
 //! ```
 //!
-//! Long sets are packed in waves of at most [`WAVE`] numbers (or one set), so that scratch memory is bounded by the longest
-//! set and not by the batch.
+//! A set is one of many if it is at most one part in [`MANY`] of the work: threads then find enough to do without sharing it,
+//! and what belongs to it stays in the caches of one. Units go from the largest to the smallest, so that threads end together.
+//!
+//! Sets are packed beforehand in waves of at most [`WAVE`] numbers (or one set), so that scratch memory is bounded by the
+//! longest set and not by the batch.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::kernels::{BACKWARD_QUERIES, BLOCK_KEYS, FORWARD_QUERIES};
@@ -25,6 +30,12 @@ const SHORT_KEYS: usize = 512;
 
 /// Keys up to which the backward pass walks a set in one unit.
 const SHORT_KEYS_BACKWARD: usize = 2 * BLOCK_KEYS;
+
+/// A set that is at most so small a part of the work is not shared by threads.
+const MANY: usize = 32;
+
+/// Keys up to which a unit packs those of one set of many: at width 64 they and their values take 1 MiB.
+const MANY_KEYS: usize = 2048;
 
 /// Queries of a unit that packs its own keys: packing 512 of them is then some percent of the unit's work, at most.
 const OWN_QUERIES: usize = 24 * FORWARD_QUERIES;
@@ -59,6 +70,8 @@ pub(crate) struct Unit {
     pub(crate) queries: Range<usize>,
     /// Where keys and values come from.
     pub(crate) packed: Packed,
+    /// Multiply-adds, about.
+    cost: usize,
 }
 
 /// Where the keys and values of a unit come from.
@@ -88,6 +101,8 @@ pub(crate) struct Block {
     pub(crate) keys: Range<usize>,
     /// Where the turns of the set's tiles of queries are counted; nowhere if no other unit adds to them.
     pub(crate) turns: Option<usize>,
+    /// Multiply-adds, about.
+    cost: usize,
 }
 
 /// One set and one head of keys, as the plan goes through them.
@@ -97,6 +112,8 @@ struct Item {
     kv_head: usize,
     q_len: usize,
     kv_len: usize,
+    /// Pairs that take part, about.
+    pairs: usize,
     /// Where the turns of its tiles of queries are counted.
     turns: usize,
 }
@@ -127,19 +144,20 @@ impl Plan {
         self.clear();
         let shape = inputs.shape;
         let mut wave = Wave::default();
-        for item in items(inputs) {
-            if let Some(queries) = own_queries(&item, inputs, mask) {
+        let many = many(inputs, mask);
+        for item in items(inputs, mask) {
+            if let Some(queries) = own_queries(&item, many, inputs, mask) {
                 self.add_own(&item, queries, shape, mask);
                 continue;
             }
             let numbers = packed_numbers(shape, item.kv_len);
             if wave.packed > 0 && wave.packed + numbers > WAVE {
-                self.close(&mut wave, inputs, mask);
+                self.close(&mut wave);
             }
             self.add_long(&item, &mut wave, shape, mask);
             wave.packed += numbers;
         }
-        self.close(&mut wave, inputs, mask);
+        self.close(&mut wave);
     }
 
     /// Units of so many queries, each of which packs the keys that they see.
@@ -150,7 +168,8 @@ impl Plan {
             let keys = keys.start / WIDEST_PANEL * WIDEST_PANEL..keys.end;
             self.own_keys = self.own_keys.max(keys.len());
             let heads = kv_head * shape.group()..(kv_head + 1) * shape.group();
-            self.units.push(Unit { set, kv_head, heads, queries, packed: Packed::Own(keys) });
+            let cost = forward_cost(shape, heads.len(), &queries, &keys);
+            self.units.push(Unit { set, kv_head, heads, queries, packed: Packed::Own(keys), cost });
         }
     }
 
@@ -164,20 +183,20 @@ impl Plan {
         }
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
             for queries in pieces(q_len, LONG_QUERIES) {
-                self.units.push(Unit { set, kv_head, heads: head..head + 1, queries, packed: Packed::At(wave.packed) });
+                let cost = forward_cost(shape, 1, &queries, &mask.keys(queries.clone(), kv_len));
+                let packed = Packed::At(wave.packed);
+                self.units.push(Unit { set, kv_head, heads: head..head + 1, queries, packed, cost });
             }
         }
     }
 
     /// Ends a wave: groups what has been added since the last one into tasks.
-    fn close(&mut self, wave: &mut Wave, inputs: &Inputs<'_>, mask: Mask) {
+    fn close(&mut self, wave: &mut Wave) {
         let first = self.tasks.len();
         let Self { units, tasks, .. } = self;
-        let cost = |unit: &Unit| {
-            let keys = mask.keys(unit.queries.clone(), inputs.keys.len_of(unit.set)).len();
-            unit.heads.len() * unit.queries.len() * keys * (inputs.shape.head_dim + inputs.shape.value_dim)
-        };
-        group(tasks, wave.units..units.len(), |n| cost(&units[n]));
+        units[wave.units..]
+            .sort_unstable_by_key(|unit| (Reverse(unit.cost), unit.set, unit.heads.start, unit.queries.start));
+        group(tasks, wave.units..units.len(), |n| units[n].cost);
         self.waves.push((wave.packings..self.packings.len(), first..self.tasks.len()));
         self.packed = self.packed.max(wave.packed);
         *wave = Wave { packed: 0, units: self.units.len(), packings: self.packings.len() };
@@ -187,7 +206,12 @@ impl Plan {
     pub(crate) fn backward(&mut self, inputs: &Inputs<'_>, mask: Mask) {
         self.clear();
         let shape = inputs.shape;
-        for mut item in items(inputs).filter(Item::has_blocks) {
+        let many = many(inputs, mask);
+        let cost = |set: usize, keys: &Range<usize>| {
+            let queries = mask.queries(keys.clone(), inputs.queries.len_of(set)).len();
+            keys.len() * queries * shape.group() * (3 * shape.head_dim + 2 * shape.value_dim)
+        };
+        for mut item in items(inputs, mask).filter(|item| item.has_blocks(many)) {
             item.turns = self.turns;
             self.turns += shape.group() * item.q_len.div_ceil(BACKWARD_QUERIES);
             self.long.push(item);
@@ -197,22 +221,23 @@ impl Plan {
         while !self.long.is_empty() {
             for &Item { set, kv_head, kv_len, turns, .. } in &self.long {
                 let keys = first..(first + BLOCK_KEYS).min(kv_len);
-                self.blocks.push(Block { set, kv_head, keys, turns: Some(turns) });
+                let cost = cost(set, &keys);
+                self.blocks.push(Block { set, kv_head, keys, turns: Some(turns), cost });
             }
             first += BLOCK_KEYS;
             self.long.retain(|item| first < item.kv_len);
         }
-        for Item { set, kv_head, kv_len, .. } in items(inputs).filter(|item| !item.has_blocks()) {
+        let shared = self.blocks.len();
+        for Item { set, kv_head, kv_len, .. } in items(inputs, mask).filter(|item| !item.has_blocks(many)) {
             if kv_len > 0 {
-                self.blocks.push(Block { set, kv_head, keys: 0..kv_len, turns: None });
+                let cost = cost(set, &(0..kv_len));
+                self.blocks.push(Block { set, kv_head, keys: 0..kv_len, turns: None, cost });
             }
         }
         let Self { blocks, tasks, .. } = self;
-        let cost = |block: &Block| {
-            let queries = mask.queries(block.keys.clone(), inputs.queries.len_of(block.set)).len();
-            block.keys.len() * queries * shape.group() * (3 * shape.head_dim + 2 * shape.value_dim)
-        };
-        group(tasks, 0..blocks.len(), |n| cost(&blocks[n]));
+        // the others, which nobody waits for
+        blocks[shared..].sort_unstable_by_key(|block| (Reverse(block.cost), block.set, block.kv_head));
+        group(tasks, 0..blocks.len(), |n| blocks[n].cost);
     }
 
     fn clear(&mut self) {
@@ -236,23 +261,37 @@ impl Plan {
 
 impl Item {
     /// Whether several units of the backward pass share the set.
-    fn has_blocks(&self) -> bool {
-        self.kv_len > SHORT_KEYS_BACKWARD && self.q_len > 0
+    fn has_blocks(&self, many: usize) -> bool {
+        self.kv_len > SHORT_KEYS_BACKWARD && self.q_len > 0 && self.pairs > many
     }
 }
 
 /// How many queries a unit of the set has if it packs its own keys, as it does where that is cheap: where the set is short, and
 /// where the window is narrow, so that neighbouring units pack few keys twice.
-fn own_queries(item: &Item, inputs: &Inputs<'_>, mask: Mask) -> Option<usize> {
-    if item.kv_len <= SHORT_KEYS {
-        return Some((OWN_QUERIES / inputs.shape.group()).max(FORWARD_QUERIES));
+fn own_queries(item: &Item, many: usize, inputs: &Inputs<'_>, mask: Mask) -> Option<usize> {
+    // as even as whole tiles can be
+    let even = |most: usize| {
+        let size = item.q_len.div_ceil(item.q_len.div_ceil(most.max(1)).max(1));
+        size.next_multiple_of(FORWARD_QUERIES).max(FORWARD_QUERIES)
+    };
+    if item.kv_len <= SHORT_KEYS || (item.kv_len <= MANY_KEYS && item.pairs <= many) {
+        return Some(even(OWN_QUERIES / inputs.shape.group()));
     }
     let Mask::Window { left, right } = mask else { return None };
     let rows = inputs.queries.tokens() * inputs.shape.kv_heads;
     let most = (rows / NARROW_UNITS).clamp(OWN_QUERIES / 4, OWN_QUERIES);
-    // as even as whole tiles can be
-    let size = item.q_len.div_ceil(item.q_len.div_ceil(most).max(1)).next_multiple_of(FORWARD_QUERIES);
-    (left.saturating_add(right) <= size).then_some(size.max(FORWARD_QUERIES))
+    let size = even(most);
+    (left.saturating_add(right) <= size).then_some(size)
+}
+
+/// Multiply-adds of a unit.
+fn forward_cost(shape: Shape, heads: usize, queries: &Range<usize>, keys: &Range<usize>) -> usize {
+    heads * queries.len() * keys.len() * (shape.head_dim + shape.value_dim)
+}
+
+/// Pairs up to which a set is one of many.
+fn many(inputs: &Inputs<'_>, mask: Mask) -> usize {
+    items(inputs, mask).fold(0_usize, |total, item| total.saturating_add(item.pairs)) / MANY
 }
 
 /// Where a wave begins.
@@ -274,10 +313,12 @@ pub(crate) fn packed_keys(shape: Shape, kv_len: usize) -> usize {
 }
 
 /// Every set and head of keys.
-fn items<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = Item> + 'a {
+fn items<'a>(inputs: &'a Inputs<'_>, mask: Mask) -> impl Iterator<Item = Item> + 'a {
     (0..inputs.queries.sets()).flat_map(move |set| {
         let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
-        (0..inputs.shape.kv_heads).map(move |kv_head| Item { set, kv_head, q_len, kv_len, turns: 0 })
+        // A query in the middle is typical; to count all would take longer for each call than it is worth.
+        let pairs = if q_len == 0 { 0 } else { q_len * mask.row(q_len / 2, kv_len).len() };
+        (0..inputs.shape.kv_heads).map(move |kv_head| Item { set, kv_head, q_len, kv_len, pairs, turns: 0 })
     })
 }
 
