@@ -27,7 +27,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::forward::{exponent_factor, fill_spans};
-use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, BLOCK_KEYS, DOTS, Kernels, Transfer};
+use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, DOTS, Kernels, Transfer};
 use super::micro::{Products, Span, Sums};
 use super::pack::{Rows, padded, slabs};
 use super::plan::Block;
@@ -40,25 +40,21 @@ use crate::options::Mask;
 /// Numbers kept for each query of each head: `shift`, `gain` and `minus_delta`.
 pub(super) const ROW_NUMBERS: usize = 3;
 
-/// Queries whose `delta` one task computes.
-const DELTA_QUERIES: usize = 256;
-
 /// What all blocks of a call share.
 struct Call<'a> {
     kernels: &'static Kernels,
     inputs: &'a Inputs<'a>,
     mask: Mask,
     scale: f32,
+    saved: &'a Saved<'a>,
     d_out: &'a View<'a>,
     gradients: &'a Gradients<'a>,
     /// `-lse · log2 e`, what rounding took from it, and `-scale · delta`: `[heads, query tokens]` each.
-    rows: [*const f32; ROW_NUMBERS],
+    rows: RowNumbers,
     turns: &'a [AtomicUsize],
     layout: Layout,
+    block_keys: usize,
 }
-
-// SAFETY: what the pointers lead to is only read while blocks run.
-unsafe impl Sync for Call<'_> {}
 
 /// Where a thread's scratch memory holds what.
 #[derive(Clone, Copy)]
@@ -77,7 +73,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(Shape { head_dim, value_dim, .. }: Shape) -> Self {
+    pub(super) fn new(Shape { head_dim, value_dim, .. }: Shape, block_keys: usize) -> Self {
         let (head_padded, value_padded) = (padded(head_dim), padded(value_dim));
         let mut cut = Cut::new();
         Self {
@@ -86,11 +82,11 @@ impl Layout {
             weights: cut.part(BACKWARD_QUERIES * BACKWARD_KEYS),
             gradient: cut.part(BACKWARD_QUERIES * BACKWARD_KEYS),
             dq: cut.part(BACKWARD_QUERIES * head_padded),
-            key_panels: cut.part(BLOCK_KEYS * head_dim),
-            value_panels: cut.part(BLOCK_KEYS * value_dim),
-            keys: cut.part(BLOCK_KEYS * head_padded),
-            dk: cut.part(BLOCK_KEYS * head_padded),
-            dv: cut.part(BLOCK_KEYS * value_padded),
+            key_panels: cut.part(block_keys * head_dim),
+            value_panels: cut.part(block_keys * value_dim),
+            keys: cut.part(block_keys * head_padded),
+            dk: cut.part(block_keys * head_padded),
+            dv: cut.part(block_keys * value_padded),
             total: cut.total(),
         }
     }
@@ -106,7 +102,7 @@ pub(crate) fn backward(
     workspace: &mut Workspace,
 ) {
     workspace.plan.backward(inputs, mask);
-    let layout = Layout::new(inputs.shape);
+    let layout = Layout::new(inputs.shape, workspace.plan.block_keys);
     workspace.for_threads(layout.total);
     let rows = inputs.shape.heads * inputs.queries.tokens();
     workspace.rows.reserve(ROW_NUMBERS * rows);
@@ -115,11 +111,11 @@ pub(crate) fn backward(
     turns.resize_with(workspace.plan.turns, AtomicUsize::default);
 
     let row_numbers = RowNumbers([0, 1, 2].map(|n| workspace.rows.as_mut_ptr().wrapping_add(n * rows)));
-    prepare(kernels, inputs, scale, saved, (d_out, gradients), &row_numbers);
-
     let (plan, threads) = (&workspace.plan, &workspace.threads);
-    let rows = row_numbers.0.map(<*mut f32>::cast_const);
-    let call = Call { kernels, inputs, mask, scale, d_out, gradients, rows, turns, layout };
+    let block_keys = plan.block_keys;
+    let call =
+        Call { kernels, inputs, mask, scale, saved, d_out, gradients, rows: row_numbers, turns, layout, block_keys };
+    work::in_order(plan.shared, |n| call.prepare_share(&plan.blocks[n]));
     work::in_order(plan.tasks.len(), |n| {
         let mut scratch = own(threads);
         for block in plan.tasks[n].clone() {
@@ -129,10 +125,10 @@ pub(crate) fn backward(
     });
 }
 
-/// Where `shift`, `gain` and `minus_delta` of every row are written.
+/// `shift`, `gain` and `minus_delta` of every row.
 struct RowNumbers([*mut f32; ROW_NUMBERS]);
 
-// SAFETY: tasks write to places that no two of them share.
+// SAFETY: a row is written by the unit that prepares it, and read by others only after that.
 unsafe impl Sync for RowNumbers {}
 
 impl RowNumbers {
@@ -141,57 +137,63 @@ impl RowNumbers {
     }
 }
 
-/// `shift`, `gain` and `minus_delta` of every row, and zeros in the gradient of the queries.
-fn prepare(
-    kernels: &'static Kernels,
-    inputs: &Inputs<'_>,
-    scale: f32,
-    saved: &Saved<'_>,
-    (d_out, gradients): (&View<'_>, &Gradients<'_>),
-    rows: &RowNumbers,
-) {
-    let Shape { heads, head_dim, value_dim, .. } = inputs.shape;
-    let tokens = inputs.queries.tokens();
-    let pieces = tokens.div_ceil(DELTA_QUERIES);
-    work::in_order(heads * pieces, |n| {
-        let (head, first) = (n / pieces, n % pieces * DELTA_QUERIES);
-        for first in (first..(first + DELTA_QUERIES).min(tokens)).step_by(DOTS) {
-            let count = DOTS.min(tokens - first);
-            let view = |view: &View<'_>| Rows {
-                start: view.row(first, head),
-                stride: view.row_stride(),
-                count,
-                dim: value_dim,
-            };
-            // SAFETY: the inputs were checked to hold the rows.
-            let deltas = unsafe { (kernels.row_dots)(view(d_out), view(&saved.out)) };
-            for (token, delta) in (first..first + count).zip(deltas) {
-                let row = head * tokens + token;
-                let [shift, gain, minus_delta] = rows.at(row);
-                // A row that attends to nothing has no weights, now as before: 2^(x - ∞) = 0.
-                let lse = if saved.lse[row] == f64::NEG_INFINITY { f64::INFINITY } else { saved.lse[row] };
-                let exact = -lse * LOG2_E;
-                // SAFETY: the gradient was checked to hold the row, `rows` has one for each head and token.
-                unsafe {
-                    *shift = exact as f32;
-                    *gain = if lse.is_finite() { (exact - f64::from(*shift)).exp2() as f32 } else { 1.0 };
-                    *minus_delta = -scale * delta;
-                    std::slice::from_raw_parts_mut(gradients.query.row(token, head), head_dim).fill(0.0);
+impl Call<'_> {
+    /// Prepares as large a share of the queries of a set as the block has of its keys.
+    fn prepare_share(&self, block: &Block) {
+        let (q_len, kv_len) = (self.inputs.queries.len_of(block.set), self.inputs.keys.len_of(block.set));
+        let share = |key: usize| (q_len as u128 * key as u128 / kv_len as u128) as usize;
+        self.prepare(block, share(block.keys.start)..share(block.keys.end));
+    }
+
+    /// `shift`, `gain` and `minus_delta` of some queries of the block's set, and zeros in their gradient.
+    fn prepare(&self, block: &Block, queries: Range<usize>) {
+        let Shape { head_dim, value_dim, .. } = self.inputs.shape;
+        let tokens = self.inputs.queries.tokens();
+        let first_token = self.inputs.queries.range(block.set).start;
+        let group = self.inputs.shape.group();
+        for head in block.kv_head * group..(block.kv_head + 1) * group {
+            for first in queries.clone().step_by(DOTS) {
+                let count = DOTS.min(queries.end - first);
+                let first = first_token + first;
+                let rows = |view: &View<'_>| Rows {
+                    start: view.row(first, head),
+                    stride: view.row_stride(),
+                    count,
+                    dim: value_dim,
+                };
+                // SAFETY: the inputs were checked to hold the rows.
+                let deltas = unsafe { (self.kernels.row_dots)(rows(self.d_out), rows(&self.saved.out)) };
+                for (token, delta) in (first..first + count).zip(deltas) {
+                    let row = head * tokens + token;
+                    let [shift, gain, minus_delta] = self.rows.at(row);
+                    // A row that attends to nothing has no weights, now as before: 2^(x - ∞) = 0.
+                    let lse = self.saved.lse[row];
+                    let lse = if lse == f64::NEG_INFINITY { f64::INFINITY } else { lse };
+                    let exact = -lse * LOG2_E;
+                    // SAFETY: the gradient was checked to hold the row, `rows` has one for each head and token.
+                    unsafe {
+                        *shift = exact as f32;
+                        *gain = if lse.is_finite() { (exact - f64::from(*shift)).exp2() as f32 } else { 1.0 };
+                        *minus_delta = -self.scale * delta;
+                        std::slice::from_raw_parts_mut(self.gradients.query.row(token, head), head_dim).fill(0.0);
+                    }
                 }
             }
         }
-    });
-}
+    }
 
-impl Call<'_> {
-    /// Runs one block: the gradients of its keys and values, and its part of those of the queries.
+    /// Runs one block: the gradients of its keys and values, and its part of those of the queries, which have been prepared
+    /// if other blocks share them.
     ///
     /// # Safety
     ///
     /// `scratch` has the size of the layout and is this thread's alone.
     unsafe fn block(&self, block: &Block, scratch: *mut f32) {
-        for first in block.keys.clone().step_by(BLOCK_KEYS) {
-            let keys = first..(first + BLOCK_KEYS).min(block.keys.end);
+        if block.turns.is_none() {
+            self.prepare(block, 0..self.inputs.queries.len_of(block.set));
+        }
+        for first in block.keys.clone().step_by(self.block_keys) {
+            let keys = first..(first + self.block_keys).min(block.keys.end);
             // SAFETY: as above.
             unsafe { self.keys(block, keys, scratch) }
         }
@@ -210,7 +212,7 @@ impl Call<'_> {
         let q_len = self.inputs.queries.len_of(set);
         let kv_token = self.inputs.keys.range(set).start + keys.start;
         let (key, value) = (&self.inputs.key, &self.inputs.value);
-        // SAFETY: the parts of the scratch memory are as long as the layout made them, for BLOCK_KEYS rows; inputs and
+        // SAFETY: the parts of the scratch memory are as long as the layout made them, for as many rows as a block has; inputs and
         // gradients were checked to hold the rows of the set.
         unsafe {
             let (dk, dv) = (scratch.add(layout.dk), scratch.add(layout.dv));
@@ -242,7 +244,7 @@ impl Call<'_> {
                     self.tile((set, head), queries.clone(), keys.clone(), scratch);
                     if let Some(turns) = turns {
                         let first_keys = self.mask.keys(grid, self.inputs.keys.len_of(set)).start;
-                        work::wait_for(&turns[tile], (keys.start - first_keys / BLOCK_KEYS * BLOCK_KEYS) / BLOCK_KEYS);
+                        work::wait_for(&turns[tile], keys.start / self.block_keys - first_keys / self.block_keys);
                     }
                     let token = self.inputs.queries.range(set).start + queries.start;
                     (kernels.add_rows)(&Transfer {
@@ -325,7 +327,7 @@ impl Call<'_> {
                     out: weights,
                 });
                 let factor = exponent_factor(self.scale).copysign(self.scale);
-                let [shift, gain, minus_delta] = self.rows.map(|numbers| numbers.add(row));
+                let [shift, gain, minus_delta] = self.rows.at(row).map(<*mut f32>::cast_const);
                 (kernels.again)(&Again { tile: weights, gradient, spans, columns, factor, shift, gain });
                 let by_key = Sums {
                     left: weights,

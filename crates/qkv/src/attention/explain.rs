@@ -217,7 +217,7 @@ impl Scratch {
             waves: 0,
             packed: 0,
             rows: ROW_NUMBERS * inputs.shape.heads * inputs.queries.tokens(),
-            thread: backward::Layout::new(inputs.shape).total,
+            thread: backward::Layout::new(inputs.shape, plan.block_keys).total,
             turns: plan.turns,
             plan_bytes: plan.bytes(),
         }

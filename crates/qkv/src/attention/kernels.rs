@@ -27,9 +27,6 @@ pub(crate) const BACKWARD_QUERIES: usize = 84;
 /// Keys of a backward tile: 3 panels, and 16 × 6 rows of sums.
 pub(crate) const BACKWARD_KEYS: usize = 96;
 
-/// Keys of which one thread keeps keys, values and both gradients while all queries pass by: two tiles.
-pub(crate) const BLOCK_KEYS: usize = 2 * BACKWARD_KEYS;
-
 /// One instruction set. Every function asks, as its `# Safety`, that the processor has it, and what the function of the same
 /// name asks.
 pub(crate) struct Kernels {

@@ -20,7 +20,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use super::kernels::{BACKWARD_QUERIES, BLOCK_KEYS, FORWARD_QUERIES};
+use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_QUERIES};
 use super::pack::padded;
 use super::shape::{Inputs, Shape};
 use crate::options::Mask;
@@ -28,8 +28,18 @@ use crate::options::Mask;
 /// Keys up to which a set is short: at width 64 they and their values take 256 KiB, half of a second-level cache.
 const SHORT_KEYS: usize = 512;
 
+/// Numbers of the keys, values and gradients of a block that a thread of the backward pass holds: half of a second-level
+/// cache of 1 MiB. The larger a block, the rarer are queries packed and their gradients added.
+const BLOCK: usize = 128 << 10;
+
+/// Tiles of keys of a block, at most.
+const BLOCK_TILES: usize = 4;
+
+/// Blocks into which the sets that threads share are cut, at least, where there are enough tiles.
+const BLOCKS: usize = 32;
+
 /// Keys up to which the backward pass walks a set in one unit.
-const SHORT_KEYS_BACKWARD: usize = 2 * BLOCK_KEYS;
+const SHORT_KEYS_BACKWARD: usize = 4 * BACKWARD_KEYS;
 
 /// A set that is at most so small a part of the work is not shared by threads.
 const MANY: usize = 32;
@@ -126,12 +136,16 @@ pub(crate) struct Plan {
     /// Packings, then tasks, of each wave.
     pub(crate) waves: Vec<(Range<usize>, Range<usize>)>,
     pub(crate) blocks: Vec<Block>,
+    /// How many of them, from the first, share their queries with others.
+    pub(crate) shared: usize,
     /// Units or blocks that are done together.
     pub(crate) tasks: Vec<Range<usize>>,
     /// Numbers that the largest wave packs.
     pub(crate) packed: usize,
     /// Keys that a unit packs for itself, at most.
     pub(crate) own_keys: usize,
+    /// Keys of a block of the backward pass.
+    pub(crate) block_keys: usize,
     /// Tiles of queries whose turns are counted.
     pub(crate) turns: usize,
     /// Long sets on whose blocks the plan is at work.
@@ -208,7 +222,8 @@ impl Plan {
         let shape = inputs.shape;
         let many = many(inputs, mask);
         let cost = |set: usize, keys: &Range<usize>| {
-            let queries = mask.queries(keys.clone(), inputs.queries.len_of(set)).len();
+            let q_len = inputs.queries.len_of(set);
+            let queries = if keys.is_empty() { 0..0 } else { mask.queries(keys.clone(), q_len) }.len();
             keys.len() * queries * shape.group() * (3 * shape.head_dim + 2 * shape.value_dim)
         };
         for mut item in items(inputs, mask).filter(|item| item.has_blocks(many)) {
@@ -216,27 +231,28 @@ impl Plan {
             self.turns += shape.group() * item.q_len.div_ceil(BACKWARD_QUERIES);
             self.long.push(item);
         }
+        self.block_keys = block_keys(shape, &self.long);
         // Long sets side by side, block by block, so that threads seldom wait for each other's turn.
         let mut first = 0;
         while !self.long.is_empty() {
             for &Item { set, kv_head, kv_len, turns, .. } in &self.long {
-                let keys = first..(first + BLOCK_KEYS).min(kv_len);
+                let keys = first..(first + self.block_keys).min(kv_len);
                 let cost = cost(set, &keys);
                 self.blocks.push(Block { set, kv_head, keys, turns: Some(turns), cost });
             }
-            first += BLOCK_KEYS;
+            first += self.block_keys;
             self.long.retain(|item| first < item.kv_len);
         }
-        let shared = self.blocks.len();
-        for Item { set, kv_head, kv_len, .. } in items(inputs, mask).filter(|item| !item.has_blocks(many)) {
-            if kv_len > 0 {
+        self.shared = self.blocks.len();
+        for Item { set, kv_head, q_len, kv_len, .. } in items(inputs, mask).filter(|item| !item.has_blocks(many)) {
+            if kv_len > 0 || q_len > 0 {
                 let cost = cost(set, &(0..kv_len));
                 self.blocks.push(Block { set, kv_head, keys: 0..kv_len, turns: None, cost });
             }
         }
-        let Self { blocks, tasks, .. } = self;
+        let Self { blocks, tasks, shared, .. } = self;
         // the others, which nobody waits for
-        blocks[shared..].sort_unstable_by_key(|block| (Reverse(block.cost), block.set, block.kv_head));
+        blocks[*shared..].sort_unstable_by_key(|block| (Reverse(block.cost), block.set, block.kv_head));
         group(tasks, 0..blocks.len(), |n| blocks[n].cost);
     }
 
@@ -282,6 +298,15 @@ fn own_queries(item: &Item, many: usize, inputs: &Inputs<'_>, mask: Mask) -> Opt
     let most = (rows / NARROW_UNITS).clamp(OWN_QUERIES / 4, OWN_QUERIES);
     let size = even(most);
     (left.saturating_add(right) <= size).then_some(size)
+}
+
+/// Keys of a block: as many tiles as a thread's cache holds, fewer if there were too few blocks to share.
+fn block_keys(shape: Shape, long: &[Item]) -> usize {
+    let key = 3 * padded(shape.head_dim) + 2 * padded(shape.value_dim);
+    let most = (BLOCK / (BACKWARD_KEYS * key)).clamp(1, BLOCK_TILES);
+    let blocks = |tiles: usize| long.iter().map(|item| item.kv_len.div_ceil(tiles * BACKWARD_KEYS)).sum::<usize>();
+    let enough = |&tiles: &usize| long.is_empty() || blocks(tiles) >= BLOCKS;
+    (1..=most).rev().find(enough).unwrap_or(1) * BACKWARD_KEYS
 }
 
 /// Multiply-adds of a unit.
