@@ -3,7 +3,7 @@
 //! ```text
 //! delta_i = d_out_i · out_i
 //! for each block of keys                            dk, dv = 0
-//!     for each tile of queries that sees it
+//!     for each tile of queries that sees it, from the last to the first
 //!         dq_part = 0
 //!         for each tile of keys of the block
 //!             products  = q · k                     undoes scores    scores_again   micro.rs
@@ -235,7 +235,9 @@ impl Call<'_> {
             for member in 0..shape.group() {
                 let head = kv_head * shape.group() + member;
                 let turns = turns.map(|turns| &self.turns[turns + member * tiles..][..tiles]);
-                for tile in seen.start / BACKWARD_QUERIES..seen.end.div_ceil(BACKWARD_QUERIES) {
+                // From the last to the first: under a window a block shares its first tiles with the last of the block
+                // before it, which has come to them by then.
+                for tile in (seen.start / BACKWARD_QUERIES..seen.end.div_ceil(BACKWARD_QUERIES)).rev() {
                     let grid = tile * BACKWARD_QUERIES..((tile + 1) * BACKWARD_QUERIES).min(q_len);
                     let queries = grid.start.max(seen.start)..grid.end.min(seen.end);
                     if queries.is_empty() {
