@@ -295,7 +295,7 @@ fn in_all(sets: &Offsets) -> String {
 
 fn packing(waves: usize) -> String {
     match waves {
-        0 => "short sets only: each unit packs its own keys and values".to_string(),
+        0 => "none beforehand: each unit packs the keys and values that it needs".to_string(),
         1 => "keys and values of long sets are packed once, before their queries".to_string(),
         _ => format!("keys and values of long sets are packed in {waves} waves, each before its queries"),
     }

@@ -106,7 +106,7 @@ impl Drawn {
     }
 }
 
-fn call<'a>(problem: &'a Problem, query: &'a [f32], key: &'a [f32], value: &'a [f32]) -> (Inputs<'a>, Options) {
+fn call<'a>(problem: &'a Problem, query: &'a [f32], key: &'a [f32], value: &'a [f32]) -> (Inputs<'a>, Options<'a>) {
     let Problem { shape, queries, keys, mask } = problem;
     let inputs = Inputs {
         shape: *shape,

@@ -73,10 +73,16 @@ impl Offsets {
     }
 
     /// From the length of each set.
+    ///
+    /// # Panics
+    ///
+    /// If there are more vectors than a `usize` can count.
     pub fn from_lengths(lengths: impl IntoIterator<Item = usize>) -> Self {
-        let mut end = 0;
+        let mut end = 0_usize;
         let ends = lengths.into_iter().map(|length| {
-            end += length;
+            end = end
+                .checked_add(length)
+                .unwrap_or_else(|| panic!("Offsets::from_lengths: more vectors than can be counted"));
             end
         });
         Self(std::iter::once(0).chain(ends).collect())
@@ -161,6 +167,12 @@ mod tests {
         let empty = Offsets::new(vec![0, 0, 3, 3]).expect("well formed");
         assert_eq!(empty.lengths().collect::<Vec<_>>(), [0, 3, 0]);
         assert_eq!((empty.range(1), empty.len_of(2), empty.max_len()), (0..3, 0, 3));
+    }
+
+    #[test]
+    #[should_panic(expected = "more vectors than can be counted")]
+    fn lengths_beyond_counting_panic() {
+        Offsets::from_lengths([usize::MAX / 2 + 1; 2]);
     }
 
     #[test]

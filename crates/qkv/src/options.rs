@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::random::Key;
+
 /// How a query and a key become a logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Score {
@@ -116,17 +118,37 @@ fn end_of_causal(i: usize, offset: isize) -> usize {
     (i + 1).saturating_add_signed(offset)
 }
 
-/// What is added to the logits before they are normalised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bias {
+/// What is added to the logits before they are normalised. Kernels that lack a kind say so with an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Bias<'a> {
     /// Nothing.
     #[default]
     None,
+    /// `-slope · |i - j|` (Press et al., 2022).
+    Alibi {
+        /// One for each head.
+        slopes: &'a [f32],
+    },
+    /// A number for each pair.
+    Dense {
+        /// `[heads, q, kv]`, of a batch of one set.
+        values: &'a [f32],
+    },
+}
+
+/// Weights that are left out at random, in training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The share that is left out.
+    pub rate: f32,
+    /// What the choice is drawn from: the same key makes the same choice, forward and backward.
+    pub key: Key,
 }
 
 /// What attention computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Options {
+pub struct Options<'a> {
     /// How a query and a key become a logit.
     pub score: Score,
     /// How the logits of a query become weights.
@@ -134,13 +156,16 @@ pub struct Options {
     /// Which keys a query may attend to.
     pub mask: Mask,
     /// What is added to the logits.
-    pub bias: Bias,
+    pub bias: Bias<'a>,
+    /// Which weights are left out.
+    pub dropout: Option<Dropout>,
 }
 
-impl Default for Options {
+impl Default for Options<'_> {
     /// The scaled dot product and the softmax of Vaswani et al. (2017), over the whole set.
     fn default() -> Self {
-        Self { score: Score::Dot { scale: None }, normalizer: Normalizer::Softmax, mask: Mask::Full, bias: Bias::None }
+        let score = Score::Dot { scale: None };
+        Self { score, normalizer: Normalizer::Softmax, mask: Mask::Full, bias: Bias::None, dropout: None }
     }
 }
 

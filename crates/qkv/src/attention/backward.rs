@@ -24,7 +24,7 @@
 
 use std::f64::consts::LOG2_E;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::forward::{exponent_factor, fill_spans};
 use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, DOTS, Kernels, Transfer};
@@ -52,6 +52,8 @@ struct Call<'a> {
     /// `-lse · log2 e`, what rounding took from it, and `-scale · delta`: `[heads, query tokens]` each.
     rows: RowNumbers,
     turns: &'a [AtomicUsize],
+    /// Whether a thread has panicked, whose turn will not end.
+    abandoned: AtomicBool,
     layout: Layout,
     block_keys: usize,
 }
@@ -112,13 +114,26 @@ pub(crate) fn backward(
 
     let row_numbers = RowNumbers([0, 1, 2].map(|n| workspace.rows.as_mut_ptr().wrapping_add(n * rows)));
     let (plan, threads) = (&workspace.plan, &workspace.threads);
-    let block_keys = plan.block_keys;
-    let call =
-        Call { kernels, inputs, mask, scale, saved, d_out, gradients, rows: row_numbers, turns, layout, block_keys };
+    let (block_keys, abandoned) = (plan.block_keys, AtomicBool::new(false));
+    let call = Call {
+        kernels,
+        inputs,
+        mask,
+        scale,
+        saved,
+        d_out,
+        gradients,
+        rows: row_numbers,
+        turns,
+        abandoned,
+        layout,
+        block_keys,
+    };
     work::in_order(plan.shared, |n| call.prepare_share(&plan.blocks[n]));
     work::in_order(plan.tasks.len(), |n| {
         let mut scratch = own(threads);
         for block in plan.tasks[n].clone() {
+            let _abandon = work::Abandon(&call.abandoned);
             // SAFETY: the scratch memory has the size of the layout.
             unsafe { call.block(&plan.blocks[block], scratch.as_mut_ptr()) }
         }
@@ -246,7 +261,11 @@ impl Call<'_> {
                     self.tile((set, head), queries.clone(), keys.clone(), scratch);
                     if let Some(turns) = turns {
                         let first_keys = self.mask.keys(grid, self.inputs.keys.len_of(set)).start;
-                        work::wait_for(&turns[tile], keys.start / self.block_keys - first_keys / self.block_keys);
+                        work::wait_for(
+                            &turns[tile],
+                            keys.start / self.block_keys - first_keys / self.block_keys,
+                            &self.abandoned,
+                        );
                     }
                     let token = self.inputs.queries.range(set).start + queries.start;
                     (kernels.add_rows)(&Transfer {

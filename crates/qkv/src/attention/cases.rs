@@ -74,6 +74,18 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(case(&[(9000, 9000)], Shape::new(1, 8), window(20, 20)));
     cases.push(case(&[(1500, 1500)], Shape::new(1, 16), Mask::Full));
     cases.push(case(&[(1300, 1300)], grouped(4, 2, 16, 8), CAUSAL));
+    // sets that threads share, under masks that reach over several blocks of keys
+    for (q, k) in [(900, 1300), (1300, 700), (2500, 300)] {
+        for mask in [
+            Mask::Causal { offset: -700 },
+            Mask::Causal { offset: 700 },
+            window(usize::MAX, 0),
+            window(500, usize::MAX),
+            window(0, 600),
+        ] {
+            cases.push(case(&[(q, k)], grouped(2, 1, 8, 8), mask));
+        }
+    }
     // groups of heads
     for kv_heads in [1, 2, 3, 6] {
         cases.push(case(&[(50, 77), (600, 600)], grouped(6, kv_heads, 12, 20), Mask::Full));

@@ -61,7 +61,8 @@ pub struct Explanation {
     pub forward: Pass,
     /// The backward pass.
     pub backward: Pass,
-    /// How often the forward pass packs keys and values of long sets, to go on with their queries; 0 if all are short.
+    /// How often the forward pass packs keys and values of sets, to go on with all of their queries; 0 if each unit packs what
+    /// it needs.
     pub waves: usize,
     /// Pairs of a query and a key that take part, in all sets, for one head.
     pub pairs: u128,

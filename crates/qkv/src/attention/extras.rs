@@ -35,7 +35,7 @@ pub struct Chosen<'a> {
 /// [`AttentionError`] if the parts do not fit together or a choice does not exist.
 pub fn attention_weights(
     inputs: &Inputs<'_>,
-    options: &Options,
+    options: &Options<'_>,
     lse: &[f64],
     chosen: &Chosen<'_>,
     weights: &mut [f32],
@@ -63,6 +63,9 @@ pub fn attention_weights(
         row.fill(0.0);
         let query = inputs.query.row(queries.start + i, head);
         let lse = lse[head * inputs.queries.tokens() + queries.start + i];
+        if lse == f64::NEG_INFINITY {
+            continue;
+        }
         for j in mask.row(i, keys.len()) {
             let key = inputs.key.row(keys.start + j, head / inputs.shape.group());
             let [query, key] = [query, key].map(|start| Rows { start, stride: 0, count: 1, dim: head_dim });
@@ -115,7 +118,8 @@ pub fn merge(
     for head in 0..heads {
         for token in 0..tokens {
             let n = head * tokens + token;
-            let largest = a.lse[n].max(b.lse[n]);
+            // (a maximum that lets NaN through)
+            let largest = if a.lse[n] > b.lse[n] || a.lse[n].is_nan() { a.lse[n] } else { b.lse[n] };
             // Neither saw a key: both results are zero, and any factors will do.
             let both = if largest == f64::NEG_INFINITY {
                 largest

@@ -43,14 +43,15 @@
 //!
 //! # What always holds
 //!
-//! - **No set sees another**, whatever is in it, and a set has the bits that it has alone.
+//! - **No set sees another**, whatever is in it. `out`, `lse` and the gradients of key and value have the bits that a set has
+//!   alone; how the gradient of the query is summed, by blocks of keys, depends on what else there is to do.
 //! - **The same bits with any number of threads.** Every instruction set has its own.
 //! - **A row that may attend to nothing** gives zeros, a log-sum-exp of -∞ and no gradient. So does one whose logits are all
 //!   -∞.
-//! - **Infinity and NaN**: a logit of -∞ takes no part. A logit of ∞ or NaN makes its row of `out` NaN, and with it what the
-//!   backward pass adds from that row: all gradients of the keys and values that the row sees. A value that is not finite
-//!   does the same to every row of its set that computes with it, which may be a few more than the mask lets see it:
-//!   tiles compute with whole registers, and 0 · NaN is NaN.
+//! - **Infinity and NaN**: forward, a logit of -∞ takes no part, and one of ∞ or NaN makes its row of `out` NaN. A value that
+//!   is not finite makes every row NaN that computes with it, which may be a few more than the mask lets see it: tiles
+//!   compute with whole registers, and 0 · NaN is NaN. Backward, anything that is not finite may reach every gradient of
+//!   its set and head, for the same reason. It never reaches another set.
 //!
 //! # What is where
 //!
@@ -77,7 +78,7 @@ pub use shape::{AttentionError, Gradients, Inputs, Saved, Shape, View, ViewMut};
 pub use workspace::Workspace;
 
 use crate::isa::Isa;
-use crate::options::{Mask, Normalizer, Options, Score};
+use crate::options::{Bias, Mask, Normalizer, Options, Score};
 use kernels::Kernels;
 
 /// `out` and `lse` of `inputs`: see the [module](self).
@@ -90,7 +91,7 @@ use kernels::Kernels;
 /// [`AttentionError`] if shapes do not fit together, or if the options are among those that are not fused.
 pub fn attention_forward(
     inputs: &Inputs<'_>,
-    options: &Options,
+    options: &Options<'_>,
     out: ViewMut<'_>,
     lse: &mut [f64],
     workspace: &mut Workspace,
@@ -101,7 +102,7 @@ pub fn attention_forward(
 pub(crate) fn forward_with(
     kernels: &'static Kernels,
     inputs: &Inputs<'_>,
-    options: &Options,
+    options: &Options<'_>,
     out: ViewMut<'_>,
     lse: &mut [f64],
     workspace: &mut Workspace,
@@ -124,7 +125,7 @@ pub(crate) fn forward_with(
 /// [`AttentionError`] if shapes do not fit together, or if the options are among those that are not fused.
 pub fn attention_backward(
     inputs: &Inputs<'_>,
-    options: &Options,
+    options: &Options<'_>,
     saved: &Saved<'_>,
     d_out: View<'_>,
     gradients: Gradients<'_>,
@@ -136,7 +137,7 @@ pub fn attention_backward(
 pub(crate) fn backward_with(
     kernels: &'static Kernels,
     inputs: &Inputs<'_>,
-    options: &Options,
+    options: &Options<'_>,
     saved: &Saved<'_>,
     (d_out, gradients): (View<'_>, Gradients<'_>),
     workspace: &mut Workspace,
@@ -159,6 +160,14 @@ fn supported(inputs: &Inputs<'_>, options: &Options) -> Result<(Mask, f32), Atte
     let Normalizer::Softmax = options.normalizer else {
         return Err(AttentionError::Unsupported { what: "a normaliser other than the softmax" });
     };
+    match options.bias {
+        Bias::None => {}
+        Bias::Alibi { .. } => return Err(AttentionError::Unsupported { what: "the bias by slopes (ALiBi)" }),
+        Bias::Dense { .. } => return Err(AttentionError::Unsupported { what: "a dense bias" }),
+    }
+    if options.dropout.is_some() {
+        return Err(AttentionError::Unsupported { what: "dropout" });
+    }
     Ok((options.mask, options.score.scale(inputs.shape.head_dim)))
 }
 

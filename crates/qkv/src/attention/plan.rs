@@ -38,8 +38,8 @@ const BLOCK_TILES: usize = 4;
 /// Blocks into which the sets that threads share are cut, at least, where there are enough tiles.
 const BLOCKS: usize = 32;
 
-/// Keys up to which the backward pass walks a set in one unit.
-const SHORT_KEYS_BACKWARD: usize = 4 * BACKWARD_KEYS;
+/// Pairs up to which the backward pass walks a set in one unit: some hundred microseconds at width 64.
+const SHORT_PAIRS: usize = (4 * BACKWARD_KEYS) * (4 * BACKWARD_KEYS);
 
 /// A set that is at most so small a part of the work is not shared by threads.
 const MANY: usize = 32;
@@ -278,7 +278,7 @@ impl Plan {
 impl Item {
     /// Whether several units of the backward pass share the set.
     fn has_blocks(&self, many: usize) -> bool {
-        self.kv_len > SHORT_KEYS_BACKWARD && self.q_len > 0 && self.pairs > many
+        self.kv_len > BACKWARD_KEYS && self.pairs > SHORT_PAIRS.max(many)
     }
 }
 
@@ -337,12 +337,16 @@ pub(crate) fn packed_keys(shape: Shape, kv_len: usize) -> usize {
     kv_len.next_multiple_of(WIDEST_PANEL) * shape.head_dim
 }
 
+/// One less than the queries of a set whose keys are counted to estimate its work.
+const SAMPLE: usize = 8;
+
 /// Every set and head of keys.
 fn items<'a>(inputs: &'a Inputs<'_>, mask: Mask) -> impl Iterator<Item = Item> + 'a {
     (0..inputs.queries.sets()).flat_map(move |set| {
         let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
-        // A query in the middle is typical; to count all would take longer for each call than it is worth.
-        let pairs = if q_len == 0 { 0 } else { q_len * mask.row(q_len / 2, kv_len).len() };
+        // A few queries tell enough; to count the keys of all would take longer for each call than it is worth.
+        let sample = |n: usize| mask.row(n * (q_len - 1) / SAMPLE, kv_len).len();
+        let pairs = if q_len == 0 { 0 } else { q_len * (0..=SAMPLE).map(sample).sum::<usize>() / (SAMPLE + 1) };
         (0..inputs.shape.kv_heads).map(move |kv_head| Item { set, kv_head, q_len, kv_len, pairs, turns: 0 })
     })
 }

@@ -162,10 +162,14 @@ impl<'a> ViewMut<'a> {
     ) -> Result<(), AttentionError> {
         let (row, head) = (self.row_stride, self.head_stride);
         fits(operand, self.len, (row, head), [tokens, heads, dim])?;
+        if tokens == 0 {
+            return Ok(());
+        }
         let own = (heads - 1).saturating_mul(head).saturating_add(dim) <= self.row_width;
+        // products that `fits` has found to be within the slice
         let rows_hold_heads = (heads <= 1 || head >= dim) && (tokens <= 1 || row >= (heads - 1) * head + dim);
         let heads_hold_rows = (tokens <= 1 || row >= dim) && (heads <= 1 || head >= (tokens - 1) * row + dim);
-        if tokens == 0 || (own && (rows_hold_heads || heads_hold_rows)) {
+        if own && (rows_hold_heads || heads_hold_rows) {
             return Ok(());
         }
         Err(AttentionError::Overlap { operand, row_stride: row, head_stride: head, dim })
@@ -194,6 +198,12 @@ fn fits(
     }
 }
 
+/// Numbers of an operand, at most: more fit into no memory, and fewer never overflow where they are counted.
+const LARGEST: usize = isize::MAX as usize / 64;
+
+/// What packing may add to a width.
+const PADDING: usize = 64;
+
 /// What attention reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
@@ -220,6 +230,13 @@ impl Inputs<'_> {
         }
         if head_dim == 0 || value_dim == 0 {
             return Err(AttentionError::Dims { head_dim, value_dim });
+        }
+        for tokens in [self.queries.tokens(), self.keys.tokens()] {
+            // Strides of 0 let a few numbers stand for many rows, but they are packed, and positions counted, one by one.
+            let numbers = [tokens, heads, head_dim.max(value_dim).saturating_add(PADDING)];
+            if numbers.iter().try_fold(1_usize, |a, &b| a.checked_mul(b)).is_none_or(|n| n > LARGEST) {
+                return Err(AttentionError::TooLarge { tokens, heads, head_dim, value_dim });
+            }
         }
         if self.queries.sets() != self.keys.sets() {
             return Err(AttentionError::Sets { queries: self.queries.sets(), keys: self.keys.sets() });
@@ -301,6 +318,20 @@ pub enum AttentionError {
         queries: usize,
         /// Sets of keys.
         keys: usize,
+    },
+    /// More numbers than any memory holds.
+    #[error(
+        "attention: {tokens} vectors of {heads} heads of {head_dim} and {value_dim} numbers are more than can be counted"
+    )]
+    TooLarge {
+        /// Vectors of all sets.
+        tokens: usize,
+        /// Heads of the query.
+        heads: usize,
+        /// Length of a query and of a key.
+        head_dim: usize,
+        /// Length of a value.
+        value_dim: usize,
     },
     /// A slice that does not reach to the last number of its view.
     #[error(

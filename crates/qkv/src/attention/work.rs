@@ -1,6 +1,6 @@
 //! Threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -25,11 +25,27 @@ pub(crate) fn in_order(count: usize, run: impl Fn(usize) + Sync) {
     });
 }
 
+/// Raises a flag if its thread panics, for those that would wait for it.
+pub(crate) struct Abandon<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Waits until `turn` has the value `wanted`, which another thread is about to give it.
-pub(crate) fn wait_for(turn: &AtomicUsize, wanted: usize) {
+///
+/// # Panics
+///
+/// If that thread has panicked.
+pub(crate) fn wait_for(turn: &AtomicUsize, wanted: usize, abandoned: &AtomicBool) {
     let mut tries = 0_u32;
     while turn.load(Ordering::Acquire) != wanted {
-        tries += 1;
+        assert!(!abandoned.load(Ordering::Relaxed), "the thread whose turn it is has panicked");
+        tries = tries.saturating_add(1);
         // Should the other thread have lost its core, it needs this one.
         if tries < 10_000 { std::hint::spin_loop() } else { std::thread::yield_now() }
     }

@@ -71,7 +71,7 @@ pub(crate) trait Vector: Copy {
     /// The nearest integer.
     unsafe fn round(self) -> Self;
 
-    /// `self · 2ⁿ` for integers `n >= -160`; NaN if `self` is NaN.
+    /// `self · 2ⁿ` for integers `n >= -160`, or 0 where that is denormal; NaN if `self` is NaN.
     unsafe fn scale_by_power(self, n: Self) -> Self;
 
     /// Lanes `first..end` of `self`, and `other` in the rest.
@@ -95,7 +95,8 @@ pub(crate) trait Vector: Copy {
     );
 }
 
-/// 2ˣ with a relative error below 2⁻²³; 0 below -150, NaN for NaN and for infinity.
+/// 2ˣ with a relative error below 2⁻²³; 0 below -150, and from -127 on 0 or what a denormal makes of it; NaN for NaN and for
+/// infinity.
 ///
 /// ```text
 /// n = round(x);  f = x - n in [-½, ½];  2^x = 2^n p(f)

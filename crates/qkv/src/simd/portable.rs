@@ -85,7 +85,8 @@ impl Vector for Portable {
 
     #[inline(always)]
     unsafe fn round(self) -> Self {
-        // Added to a small number, it leaves the nearest integer; larger numbers are integers already.
+        // Added to a small number, it leaves the nearest integer; larger ones, as far as they are not integers, are so large that
+        // their power of two is 0 or infinite anyway.
         const ROUND: f32 = 12_582_912.0;
         Self(self.0.map(|x| if x.abs() < 4_194_304.0 { (x + ROUND) - ROUND } else { x }))
     }
