@@ -192,7 +192,10 @@ def median_seconds(run):
 
 def serve(threads):
     """Answers lines with lines until there are no more."""
-    torch = Torch(threads)
+    try:
+        torch = Torch(threads)
+    except ImportError as error:
+        sys.exit(f"{sys.executable}: {error} (pip install torch numpy)")
     # Whatever libraries print must not get between the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
@@ -224,7 +227,7 @@ class Rival:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            sys.exit("the process that runs PyTorch has ended; is torch installed? (pip install torch numpy)")
+            sys.exit("the process that runs PyTorch has ended")
         self.wake(False)
         return json.loads(line)
 
@@ -341,9 +344,9 @@ def line(texts, widths):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--qkv", default=os.path.join("target", "release", "qkv"), help="the program")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--qkv", default=os.path.join("target", "release", "qkv"), help="the program (target/release/qkv)")
+    parser.add_argument("--threads", type=int, default=2, help="of both (2)")
+    parser.add_argument("--rounds", type=int, default=3, help="whose median counts (3)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name has this text in it")
     parser.add_argument("--json", action="store_true", help="one JSON object a line: the peaks, then each row")
     parser.add_argument("--plain-mkl", action="store_true", help="leave MKL as it is on processors of other makers")
@@ -356,7 +359,9 @@ def main():
     chosen = [(case, rivals) for case, rivals in cases() if args.only in case]
     if not chosen:
         names = ", ".join(case.removeprefix("float32 ") for case, _ in cases())
-        sys.exit(f"no case has `{args.only}` in its name; there are {names}")
+        parser.error(f"no case has `{args.only}` in its name; there are {names}")
+    if not os.path.exists(args.qkv):
+        parser.error(f"{args.qkv}: no such program; build it with cargo build --release, or say --qkv PATH")
     # Ended politely, the process with PyTorch is ended too; it could not do so by itself while it is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = tempfile.TemporaryDirectory()
@@ -374,8 +379,8 @@ def main():
             "mkl": "as on an Intel processor" if preload else "as it comes",
             "threads": args.threads,
             "isa": peak["isa"],
-            "peak_gflops": round(statistics.median(peak for peak, _ in measured), 1),
-            "torch_matmul_gflops": round(statistics.median(matmul for _, matmul in measured), 1),
+            "peak_gflops": round(max(peak for peak, _ in measured), 1),
+            "torch_matmul_gflops": round(max(matmul for _, matmul in measured), 1),
         }
         widths = [max(len(case) for case, _ in chosen), 20, 9, 9, 6, 12, 8, 8]
         if args.json:

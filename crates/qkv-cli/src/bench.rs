@@ -46,12 +46,19 @@ pub(crate) fn attention(options: &BenchAttention) -> Result<(), Failure> {
     }
     let all = cases(&ragged_lengths(options.lengths.as_deref())?);
     let (asked, chosen): (&str, Vec<&Case>) = match (&options.case, &options.only) {
-        (Some(name), _) => (name, all.iter().filter(|case| case.name == *name).collect()),
+        (Some(name), _) => {
+            let is_named = |case: &&Case| case.name == *name || case.name.strip_prefix("float32 ") == Some(name);
+            (name, all.iter().filter(is_named).collect())
+        }
         (None, Some(text)) => (text, all.iter().filter(|case| case.name.contains(text.as_str())).collect()),
         (None, None) => ("", all.iter().collect()),
     };
     if chosen.is_empty() {
-        return Err(Failure::new(format!("no case is called `{asked}`; there are {}", in_short(&all))));
+        let how = if options.case.is_some() { "is called" } else { "has in its name" };
+        return Err(Failure::usage(format!(
+            "no case {how} `{asked}`; there are {}, and more that --list tells",
+            in_short(&all)
+        )));
     }
     if options.list {
         return chosen.iter().try_for_each(|case| print(&case.name));
@@ -62,7 +69,7 @@ pub(crate) fn attention(options: &BenchAttention) -> Result<(), Failure> {
 
 /// Measures case after case and prints each as soon as it is known.
 fn run(chosen: &[&Case], threads: usize, json: bool) -> Result<(), Failure> {
-    let peak = peak::measure_peak(threads);
+    let mut peak = peak::measure_peak(threads);
     let wide = chosen.iter().map(|case| case.name.len()).max().unwrap_or(0);
     if !json {
         let threads = if threads == 1 { "one thread".to_string() } else { format!("{threads} threads") };
@@ -79,6 +86,10 @@ fn run(chosen: &[&Case], threads: usize, json: bool) -> Result<(), Failure> {
             bar.tick();
         }
         let seconds = case.seconds()?;
+        // Beside each case, since the machine is not the same from one to the next: whatever it does otherwise takes from the
+        // peak as from the case.
+        let before = std::mem::replace(&mut peak, peak::measure_peak(threads));
+        let peak = peak.max(before);
         let (ms, speed) = (seconds * 1e3, gflops(case.flops, seconds));
         let share = speed / peak;
         let line = if json {
@@ -191,7 +202,7 @@ fn ragged_lengths(given: Option<&str>) -> Result<Vec<usize>, Failure> {
     }
 }
 
-/// The names without what all have in common.
+/// The first few names.
 fn in_short(cases: &[Case]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for case in cases {
@@ -201,7 +212,8 @@ fn in_short(cases: &[Case]) -> String {
             names.push(name);
         }
     }
-    format!("{}, each `forward` or `forward+backward` (ragged: the latter), as --list tells", names.join(", "))
+    names.truncate(2);
+    names.iter().map(|name| format!("`float32 {name} forward`")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `explain`: what a call of attention will do, and with `--measure` what it did.
 
+use std::io::{IsTerminal, Write};
+
 use qkv::attention::{Explanation, Pass, Shape, Tile};
 use qkv::options::Mask;
 use qkv::{Offsets, peak};
@@ -137,15 +139,26 @@ impl Measured {
     fn of(problem: &Problem, said: &Explanation) -> Result<Self, Failure> {
         // What was held at most before may be more than what is held now; growth counts from the latter.
         let (held, most) = (memory::held(), memory::peak());
+        let stage = |what| {
+            if std::io::stderr().is_terminal() {
+                // cleared by the next, and by the last
+                let _ = write!(std::io::stderr(), "\r\x1b[K{what}");
+            }
+        };
+        stage("drawing numbers");
         let mut drawn = Drawn::new(problem.clone(), true);
+        stage("forward");
         let first_forward = seconds(|| drawn.forward())?;
+        stage("backward");
         let first_backward = seconds(|| drawn.backward())?;
+        stage("once more, for the time");
         let grown_bytes = match (held, most, memory::peak()) {
             (Some(held), Some(before), Some(after)) if after > before => Some(after.saturating_sub(held)),
             _ => None,
         };
         let forward_seconds = again(first_forward, || drawn.forward())?;
         let backward_seconds = again(first_backward, || drawn.backward())?;
+        stage("");
         Ok(Self { forward_seconds, backward_seconds, peak_gflops: peak::measure_peak(said.threads), grown_bytes })
     }
 

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use arguments::{Arguments, Bench, Command};
 
@@ -40,8 +41,7 @@ impl From<qkv_train::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments) {
+    match parse().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { message, status }) => {
             // Whoever reads standard error may have gone; that is no reason to panic.
@@ -49,6 +49,22 @@ fn main() -> ExitCode {
             ExitCode::from(status)
         }
     }
+}
+
+/// The arguments; help, where it is asked for, ends the program here.
+fn parse() -> Result<Arguments, Failure> {
+    Arguments::try_parse().map_err(|error| {
+        if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            error.exit();
+        }
+        // What is wrong comes before the first empty line, what would be right behind it.
+        let message = error.render().to_string();
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        let lines: Vec<&str> = message.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let tip = message.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+        let tip = tip.map_or(String::new(), |tip| format!("; {tip}"));
+        Failure::usage(format!("{}{tip} (--help tells more)", lines.join(" ")))
+    })
 }
 
 /// A message on one line, whatever a path in it holds.

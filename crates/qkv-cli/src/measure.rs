@@ -161,7 +161,8 @@ pub(crate) fn places(x: f64, places: i32) -> f64 {
 
 /// Lengths of sets: numbers between commas, or a file that holds them, as such or as a line `{"lengths": [...]}`.
 pub(crate) fn lengths(text: &str) -> Result<Vec<usize>, Failure> {
-    let is_list = text.chars().all(|c| c.is_ascii_digit() || c == ',' || c == ' ');
+    let is_list = text.contains(',') && !std::path::Path::new(text).exists()
+        || text.chars().all(|c| c.is_ascii_digit() || c == ' ');
     let (name, content) = if is_list {
         ("--lengths".to_string(), text.to_string())
     } else {
@@ -179,8 +180,9 @@ pub(crate) fn lengths(text: &str) -> Result<Vec<usize>, Failure> {
     let parts = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty());
     let lengths: Result<Vec<usize>, _> = parts
         .map(|part| {
-            part.parse()
-                .map_err(|_| Failure::usage(format!("{name}: expected lengths of sets, found `{}`", short(part))))
+            part.parse().map_err(|_| {
+                Failure::usage(format!("{name}: expected lengths of sets that can be counted, found `{}`", short(part)))
+            })
         })
         .collect();
     match lengths? {
@@ -210,7 +212,9 @@ mod tests {
         std::fs::write(&file, "{\"lengths\": [1, -2]}").expect("written");
         assert!(lengths(name).expect_err("negative").message.contains("`-2`"));
         std::fs::remove_file(&file).expect("removed");
-        for (text, wanted) in [(",", "found none"), ("10,x", "neither"), ("99999999999999999999999", "found `999")] {
+        for (text, wanted) in
+            [(",", "found none"), ("10,x", "`x`"), ("nowhere", "neither"), ("99999999999999999999999", "`999")]
+        {
             let failure = lengths(text).expect_err(text);
             assert!(failure.message.contains(wanted) && failure.status == 2, "{}", failure.message);
         }

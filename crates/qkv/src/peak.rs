@@ -4,6 +4,7 @@
 //! one machine to the next, and a time does not.
 
 use std::hint::black_box;
+use std::num::NonZeroUsize;
 use std::sync::Barrier;
 use std::time::Instant;
 
@@ -18,11 +19,13 @@ const RUNS: usize = 9;
 const RUN_SECONDS: f64 = 0.025;
 
 /// Multiply-adds of [`Isa::detect`] from registers alone, in GFLOP/s (two for each multiply-add), on `threads` threads, at
-/// least one. They are the function's own, not those of a pool. Takes about a third of a second.
+/// least one, and no more than there are cores. They are the function's own, not those of a pool. Takes about a third of a
+/// second.
 ///
 /// The best of several short runs: whatever else the machine does can only take from it.
 pub fn measure_peak(threads: usize) -> f64 {
-    Chains::of(Isa::detect()).measure(threads.max(1))
+    let cores = std::thread::available_parallelism().map_or(usize::MAX, NonZeroUsize::get);
+    Chains::of(Isa::detect()).measure(threads.clamp(1, cores))
 }
 
 /// Chains of multiply-adds, compiled for one instruction set.

@@ -1,5 +1,7 @@
 //! Threads.
 
+use std::num::NonZeroUsize;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
@@ -9,7 +11,7 @@ use rayon::prelude::*;
 /// Numbers are taken in ascending order: when `run(n)` begins, `run(m)` has begun for every m < n, on a thread that goes on
 /// with it. So a run may wait for an earlier one.
 pub(crate) fn in_order(count: usize, run: impl Fn(usize) + Sync) {
-    let workers = count.min(rayon::current_num_threads());
+    let workers = count.min(rayon::current_num_threads()).min(cores());
     if workers <= 1 {
         return (0..count).for_each(run);
     }
@@ -23,6 +25,13 @@ pub(crate) fn in_order(count: usize, run: impl Fn(usize) + Sync) {
             run(n);
         }
     });
+}
+
+/// Cores of this machine. More workers than these, in a pool that has more threads, would only wait for each other.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    // With a few, even where the system says one: what depends on the number of workers shows itself in the tests.
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(usize::MAX, NonZeroUsize::get).max(4))
 }
 
 /// Raises a flag if its thread panics, for those that would wait for it.
