@@ -319,14 +319,18 @@ impl Call<'_> {
             let (weights, gradient) = (scratch.add(layout.weights), scratch.add(layout.gradient));
             let query = &self.inputs.query;
             let from = Rows { start: query.row(token, head), stride: query.row_stride(), count: rows, dim: head_dim };
-            (kernels.pack_slabs)(from, 1.0, q, BACKWARD_QUERIES);
+            let next = -(BACKWARD_QUERIES as isize);
+            (kernels.pack_slabs)(from, 1.0, q, BACKWARD_QUERIES, next);
             let from = Rows {
                 start: self.d_out.row(token, head),
                 stride: self.d_out.row_stride(),
                 count: rows,
                 dim: value_dim,
             };
-            (kernels.pack_slabs)(from, 1.0, d_out, BACKWARD_QUERIES);
+            (kernels.pack_slabs)(from, 1.0, d_out, BACKWARD_QUERIES, next);
+            // what the tile adds to, after all else
+            let to = &self.gradients.query;
+            (kernels.prefetch_rows)(Rows { start: to.row(token, head), stride: to.row_stride(), ..from });
             std::slice::from_raw_parts_mut(dq, rows * head_padded).fill(0.0);
 
             let mut spans = [Span::NONE; BACKWARD_QUERIES];

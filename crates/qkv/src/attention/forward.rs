@@ -227,7 +227,7 @@ impl Call<'_> {
                 Rows { start: query.row(first_token, head), stride: query.row_stride(), count: rows, dim: head_dim };
             // The sign of the scale goes to the query, where it changes no digit, so that the largest product has the
             // largest weight.
-            (kernels.pack_slabs)(from, self.scale.signum(), q, FORWARD_QUERIES);
+            (kernels.pack_slabs)(from, self.scale.signum(), q, FORWARD_QUERIES, FORWARD_QUERIES as isize);
             std::slice::from_raw_parts_mut(acc, rows * value_dim_padded).fill(0.0);
             std::slice::from_raw_parts_mut(row_sum, rows * ROW_SUMS).fill(0.0);
             std::slice::from_raw_parts_mut(row_max, rows).fill(f32::NEG_INFINITY);

@@ -4,7 +4,7 @@
 //! compiled once (`forward.rs`, `backward.rs`); a step takes microseconds, so that a call through a pointer is free.
 
 use super::micro::{AsIs, Products, Sums, products, sums};
-use super::pack::{Rows, pack_panels, pack_rows, pack_slabs};
+use super::pack::{Rows, pack_panels, pack_rows, pack_slabs, prefetch_rows};
 use super::softmax::{Again, Gradient, Online, again, online, totals};
 use crate::isa::Isa;
 use crate::simd::{Vector, portable};
@@ -33,7 +33,9 @@ pub(crate) struct Kernels {
     /// Numbers of a register.
     pub(crate) lanes: usize,
     pub(crate) pack_panels: unsafe fn(Rows, *mut f32),
-    pub(crate) pack_slabs: unsafe fn(Rows, f32, *mut f32, usize),
+    pub(crate) pack_slabs: unsafe fn(Rows, f32, *mut f32, usize, isize),
+    /// Asks for the cache lines of rows that are needed later.
+    pub(crate) prefetch_rows: unsafe fn(Rows),
     pub(crate) pack_rows: unsafe fn(Rows, *mut f32, usize),
     /// Products of a forward tile.
     pub(crate) scores: unsafe fn(&Products<'_>),
@@ -148,8 +150,9 @@ macro_rules! kernels {
 
             kernels!(@functions ($($features)?)
                 pack_panels_of(from: Rows, to: *mut f32) => pack_panels::<V>(from, to);
-                pack_slabs_of(from: Rows, factor: f32, to: *mut f32, height: usize)
-                    => pack_slabs::<V>(from, factor, to, height);
+                pack_slabs_of(from: Rows, factor: f32, to: *mut f32, height: usize, next: isize)
+                    => pack_slabs::<V>(from, factor, to, height, next);
+                prefetch_rows_of(rows: Rows) => prefetch_rows::<V>(rows);
                 pack_rows_of(from: Rows, to: *mut f32, stride: usize) => pack_rows::<V>(from, to, stride);
                 scores(p: &Products<'_>) => products::<V, _, FORWARD_KEYS>(p, &AsIs);
                 online_step(o: &Online<'_>) => online::<V, FORWARD_KEYS>(o);
@@ -174,6 +177,7 @@ macro_rules! kernels {
                 lanes: <V as Vector>::LANES,
                 pack_panels: pack_panels_of,
                 pack_slabs: pack_slabs_of,
+                prefetch_rows: prefetch_rows_of,
                 pack_rows: pack_rows_of,
                 scores,
                 online: online_step,

@@ -70,6 +70,14 @@ pub(crate) trait Finish<V> {
     ///
     /// The instruction set of `V`, and that the row and the place exist.
     unsafe fn finish(&self, products: V, row: usize, at: usize) -> V;
+
+    /// Asks for what the register at that place will need.
+    ///
+    /// # Safety
+    ///
+    /// As [`Finish::finish`].
+    #[inline(always)]
+    unsafe fn prefetch(&self, _at: usize) {}
 }
 
 /// Nothing.
@@ -123,6 +131,10 @@ pub(crate) unsafe fn products<V: Vector, F: Finish<V>, const STRIDE: usize>(p: &
             unsafe {
                 let left = p.left.add(row * SLAB);
                 let right = p.right.add(n * panel * p.dim);
+                for r in row..row + rows {
+                    finish.prefetch(r * STRIDE + n * panel);
+                    finish.prefetch(r * STRIDE + n * panel + V::LANES);
+                }
                 with_rows!(rows, V::PRODUCT_ROWS, ROWS => {
                     let acc = product_tile::<V, ROWS>(left, p.height * SLAB, right, p.dim);
                     for (r, acc) in (row..).zip(acc) {

@@ -69,12 +69,14 @@ pub(crate) unsafe fn pack_panels<V: Vector>(from: Rows, to: *mut f32) {
 /// `to = [dim / 64][height][64]`, each number times `factor`; of `height` rows the first `from.count` are written, and of
 /// their columns those up to `padded(dim)`.
 ///
+/// The rows that begin `next` rows further on are asked for meanwhile; they need not exist.
+///
 /// # Safety
 ///
 /// The instruction set of `V`; `from` can be read, `from.count <= height`, and `to` can be written for
 /// `slabs(from.dim, height)` numbers.
 #[inline(always)]
-pub(crate) unsafe fn pack_slabs<V: Vector>(from: Rows, factor: f32, to: *mut f32, height: usize) {
+pub(crate) unsafe fn pack_slabs<V: Vector>(from: Rows, factor: f32, to: *mut f32, height: usize, next: isize) {
     for row in 0..from.count {
         for column in (0..padded(from.dim)).step_by(V::LANES) {
             let columns = V::LANES.min(from.dim.saturating_sub(column));
@@ -82,6 +84,7 @@ pub(crate) unsafe fn pack_slabs<V: Vector>(from: Rows, factor: f32, to: *mut f32
             unsafe {
                 let x = load_columns::<V>(from.start.wrapping_add(row * from.stride + column), columns);
                 let slab = to.add(column / SLAB * height * SLAB + column % SLAB);
+                V::prefetch(from.start.wrapping_offset((row as isize + next) * from.stride as isize + column as isize));
                 x.mul(V::splat(factor)).store(slab.add(row * SLAB));
             }
         }
@@ -103,6 +106,21 @@ pub(crate) unsafe fn pack_rows<V: Vector>(from: Rows, to: *mut f32, stride: usiz
                 load_columns::<V>(from.start.wrapping_add(row * from.stride + column), columns)
                     .store(to.add(row * stride + column));
             }
+        }
+    }
+}
+
+/// Asks for the cache lines of all rows.
+///
+/// # Safety
+///
+/// The instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn prefetch_rows<V: Vector>(rows: Rows) {
+    for row in 0..rows.count {
+        for column in (0..rows.dim).step_by(16) {
+            // SAFETY: what is asked for need not exist.
+            unsafe { V::prefetch(rows.start.wrapping_add(row * rows.stride + column)) }
         }
     }
 }

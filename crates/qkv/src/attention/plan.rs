@@ -36,7 +36,7 @@ const BLOCK: usize = 128 << 10;
 const BLOCK_TILES: usize = 4;
 
 /// Blocks into which the sets that threads share are cut, at least, where there are enough tiles.
-const BLOCKS: usize = 32;
+const BLOCKS: usize = 20;
 
 /// Pairs up to which the backward pass walks a set in one unit: some hundred microseconds at width 64.
 const SHORT_PAIRS: usize = (4 * BACKWARD_KEYS) * (4 * BACKWARD_KEYS);

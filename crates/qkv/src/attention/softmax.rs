@@ -231,4 +231,10 @@ impl<V: Vector> Finish<V> for Gradient {
             difference.mul(V::load(self.weights.add(at)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn prefetch(&self, at: usize) {
+        // SAFETY: the place exists, says the caller.
+        unsafe { V::prefetch(self.weights.add(at)) }
+    }
 }
