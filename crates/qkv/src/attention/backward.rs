@@ -170,12 +170,7 @@ impl Call<'_> {
             for first in queries.clone().step_by(DOTS) {
                 let count = DOTS.min(queries.end - first);
                 let first = first_token + first;
-                let rows = |view: &View<'_>| Rows {
-                    start: view.row(first, head),
-                    stride: view.row_stride(),
-                    count,
-                    dim: value_dim,
-                };
+                let rows = |view: &View<'_>| view.rows(first, head, count, value_dim);
                 // SAFETY: the inputs were checked to hold the rows.
                 let deltas = unsafe { (self.kernels.row_dots)(rows(self.d_out), rows(&self.saved.out)) };
                 for (token, delta) in (first..first + count).zip(deltas) {
@@ -231,16 +226,10 @@ impl Call<'_> {
         // gradients were checked to hold the rows of the set.
         unsafe {
             let (dk, dv) = (scratch.add(layout.dk), scratch.add(layout.dv));
-            let from =
-                Rows { start: key.row(kv_token, kv_head), stride: key.row_stride(), count: keys.len(), dim: head_dim };
+            let from = key.rows(kv_token, kv_head, keys.len(), head_dim);
             (kernels.pack_panels)(from, scratch.add(layout.key_panels));
             (kernels.pack_rows)(from, scratch.add(layout.keys), head_padded);
-            let from = Rows {
-                start: value.row(kv_token, kv_head),
-                stride: value.row_stride(),
-                count: keys.len(),
-                dim: value_dim,
-            };
+            let from = value.rows(kv_token, kv_head, keys.len(), value_dim);
             (kernels.pack_panels)(from, scratch.add(layout.value_panels));
             std::slice::from_raw_parts_mut(dk, keys.len() * head_padded).fill(0.0);
             std::slice::from_raw_parts_mut(dv, keys.len() * value_padded).fill(0.0);
@@ -317,20 +306,19 @@ impl Call<'_> {
         unsafe {
             let (q, d_out, dq) = (scratch.add(layout.q), scratch.add(layout.d_out), scratch.add(layout.dq));
             let (weights, gradient) = (scratch.add(layout.weights), scratch.add(layout.gradient));
-            let query = &self.inputs.query;
-            let from = Rows { start: query.row(token, head), stride: query.row_stride(), count: rows, dim: head_dim };
+            let from = self.inputs.query.rows(token, head, rows, head_dim);
             let next = -(BACKWARD_QUERIES as isize);
             (kernels.pack_slabs)(from, 1.0, q, BACKWARD_QUERIES, next);
-            let from = Rows {
-                start: self.d_out.row(token, head),
-                stride: self.d_out.row_stride(),
-                count: rows,
-                dim: value_dim,
-            };
+            let from = self.d_out.rows(token, head, rows, value_dim);
             (kernels.pack_slabs)(from, 1.0, d_out, BACKWARD_QUERIES, next);
             // what the tile adds to, after all else
             let to = &self.gradients.query;
-            (kernels.prefetch_rows)(Rows { start: to.row(token, head), stride: to.row_stride(), ..from });
+            (kernels.prefetch_rows)(Rows {
+                start: to.row(token, head),
+                stride: to.row_stride(),
+                count: rows,
+                dim: head_dim,
+            });
             std::slice::from_raw_parts_mut(dq, rows * head_padded).fill(0.0);
 
             let mut spans = [Span::NONE; BACKWARD_QUERIES];

@@ -4,13 +4,12 @@
 
 use super::backward::{self, ROW_NUMBERS};
 use super::forward;
-use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_KEYS, FORWARD_QUERIES};
+use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_KEYS, FORWARD_QUERIES, Kernels};
 use super::plan::Plan;
 use super::shape::{AttentionError, Inputs, Shape, View};
 use crate::isa::Isa;
 use crate::offsets::Offsets;
 use crate::options::Mask;
-use crate::simd::{Vector, portable};
 
 /// Rows and columns that are computed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,11 +106,11 @@ pub fn explain(
     let pairs = queries.lengths().zip(keys.lengths()).map(|(q, kv)| mask.pairs(q, kv) as u128).sum::<u128>();
     let (flops, bytes) = (Flops::of(shape, pairs), Bytes::of(&inputs));
     let (threads, isa) = (threads.max(1), Isa::detect());
-    let (products, sums) = register_tiles(isa);
-    let forward = Scratch::forward(&inputs, mask, &mut Plan::default());
+    let [products, sums] = Kernels::of(isa).register_tiles.map(|[rows, columns]| Tile { rows, columns });
+    let mut plan = Plan::default();
+    let forward = Scratch::forward(&inputs, mask, &mut plan);
+    let both = forward.then(&Scratch::backward(&inputs, mask, &mut plan));
     let backward = Scratch::backward(&inputs, mask, &mut Plan::default());
-    let mut shared = Plan::default();
-    let both = Scratch::forward(&inputs, mask, &mut shared).then(&Scratch::backward(&inputs, mask, &mut shared));
     let scratch_bytes = both.bytes(threads);
     Ok(Explanation {
         isa,
@@ -181,6 +180,7 @@ impl Bytes {
 }
 
 /// What a call leaves in its workspace.
+#[derive(Clone, Copy)]
 struct Scratch {
     units: usize,
     tasks: usize,
@@ -241,25 +241,6 @@ impl Scratch {
         let shared =
             lines(self.packed) + lines(self.rows) + (self.turns * size_of::<usize>() + self.plan_bytes) as u128;
         shared + threads as u128 * lines(self.thread)
-    }
-}
-
-/// The tile of products and the tile of sums.
-fn register_tiles(isa: Isa) -> (Tile, Tile) {
-    fn of<V: Vector>() -> (Tile, Tile) {
-        (
-            Tile { rows: V::PRODUCT_ROWS, columns: 2 * V::LANES },
-            Tile { rows: V::SUM_ROWS, columns: V::SUM_VECTORS * V::LANES },
-        )
-    }
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => of::<crate::simd::x86::Avx512>(),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => of::<crate::simd::x86::Avx2>(),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => of::<crate::simd::neon::Neon>(),
-        _ => of::<portable::Portable>(),
     }
 }
 

@@ -16,6 +16,7 @@
 //! 3. Each register tile leaves out the panels and terms that the mask takes from all of its rows.
 
 use std::f64::consts::LN_2;
+use std::ops::Range;
 
 use super::kernels::{FORWARD_KEYS, FORWARD_QUERIES, Kernels, Transfer};
 use super::micro::{Products, Span, Sums};
@@ -124,27 +125,15 @@ struct Operands {
 
 impl Call<'_> {
     /// Keys of a set, in the caller's memory.
-    fn keys(&self, set: usize, kv_head: usize, keys: std::ops::Range<usize>) -> Rows {
+    fn keys(&self, set: usize, kv_head: usize, keys: Range<usize>) -> Rows {
         let first = self.inputs.keys.range(set).start + keys.start;
-        let key = &self.inputs.key;
-        Rows {
-            start: key.row(first, kv_head),
-            stride: key.row_stride(),
-            count: keys.len(),
-            dim: self.inputs.shape.head_dim,
-        }
+        self.inputs.key.rows(first, kv_head, keys.len(), self.inputs.shape.head_dim)
     }
 
     /// Values of a set, in the caller's memory.
-    fn values(&self, set: usize, kv_head: usize, keys: std::ops::Range<usize>) -> Rows {
+    fn values(&self, set: usize, kv_head: usize, keys: Range<usize>) -> Rows {
         let first = self.inputs.keys.range(set).start + keys.start;
-        let value = &self.inputs.value;
-        Rows {
-            start: value.row(first, kv_head),
-            stride: value.row_stride(),
-            count: keys.len(),
-            dim: self.inputs.shape.value_dim,
-        }
+        self.inputs.value.rows(first, kv_head, keys.len(), self.inputs.shape.value_dim)
     }
 
     /// Packs some keys and values of a long set; they begin with a whole panel.
@@ -202,13 +191,7 @@ impl Call<'_> {
     /// # Safety
     ///
     /// That of [`Call::unit`]; `packed` holds the keys and values that the queries see.
-    unsafe fn tile(
-        &self,
-        (set, head): (usize, usize),
-        queries: std::ops::Range<usize>,
-        packed: Operands,
-        scratch: *mut f32,
-    ) {
+    unsafe fn tile(&self, (set, head): (usize, usize), queries: Range<usize>, packed: Operands, scratch: *mut f32) {
         let (kernels, layout) = (self.kernels, self.layout);
         let Shape { head_dim, value_dim, .. } = self.inputs.shape;
         let value_dim_padded = padded(value_dim);
@@ -222,9 +205,7 @@ impl Call<'_> {
             let (q, tile, acc) = (scratch.add(layout.q), scratch.add(layout.tile), scratch.add(layout.acc));
             let (row_max, row_sum) = (scratch.add(layout.row_max), scratch.add(layout.row_sum));
             let rescale = scratch.add(layout.rescale);
-            let query = &self.inputs.query;
-            let from =
-                Rows { start: query.row(first_token, head), stride: query.row_stride(), count: rows, dim: head_dim };
+            let from = self.inputs.query.rows(first_token, head, rows, head_dim);
             // The sign of the scale goes to the query, where it changes no digit, so that the largest product has the
             // largest weight.
             (kernels.pack_slabs)(from, self.scale.signum(), q, FORWARD_QUERIES, FORWARD_QUERIES as isize);
@@ -293,13 +274,7 @@ pub(crate) fn exponent_factor(scale: f32) -> f32 {
 }
 
 /// The columns of a tile that each of its rows may attend to.
-pub(crate) fn fill_spans(
-    spans: &mut [Span],
-    mask: Mask,
-    queries: &std::ops::Range<usize>,
-    keys: &std::ops::Range<usize>,
-    kv_len: usize,
-) {
+pub(crate) fn fill_spans(spans: &mut [Span], mask: Mask, queries: &Range<usize>, keys: &Range<usize>, kv_len: usize) {
     for (row, span) in spans.iter_mut().enumerate() {
         let allowed = mask.row(queries.start + row, kv_len);
         let (first, end) = (allowed.start.max(keys.start), allowed.end.min(keys.end));

@@ -32,6 +32,8 @@ pub(crate) const BACKWARD_KEYS: usize = 96;
 pub(crate) struct Kernels {
     /// Numbers of a register.
     pub(crate) lanes: usize,
+    /// Rows and columns of the register tile of products, and of that of sums.
+    pub(crate) register_tiles: [[usize; 2]; 2],
     pub(crate) pack_panels: unsafe fn(Rows, *mut f32),
     pub(crate) pack_slabs: unsafe fn(Rows, f32, *mut f32, usize, isize),
     /// Asks for the cache lines of rows that are needed later.
@@ -175,6 +177,10 @@ macro_rules! kernels {
 
             pub(super) static KERNELS: Kernels = Kernels {
                 lanes: <V as Vector>::LANES,
+                register_tiles: [
+                    [<V as Vector>::PRODUCT_ROWS, 2 * <V as Vector>::LANES],
+                    [<V as Vector>::SUM_ROWS, <V as Vector>::SUM_VECTORS * <V as Vector>::LANES],
+                ],
                 pack_panels: pack_panels_of,
                 pack_slabs: pack_slabs_of,
                 prefetch_rows: prefetch_rows_of,

@@ -25,7 +25,7 @@ use super::pack::padded;
 use super::shape::{Inputs, Shape};
 use crate::options::Mask;
 
-/// Keys up to which a set is short: at width 64 they and their values take 256 KiB, half of a second-level cache.
+/// Keys up to which a set is short: at width 64 they and their values take 256 KiB, a quarter of a second-level cache of 1 MiB.
 const SHORT_KEYS: usize = 512;
 
 /// Numbers of the keys, values and gradients of a block that a thread of the backward pass holds: half of a second-level

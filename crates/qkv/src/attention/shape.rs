@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::pack::Rows;
 use crate::offsets::Offsets;
 
 /// Heads and widths.
@@ -62,8 +63,9 @@ impl<'a> View<'a> {
         })
     }
 
-    pub(crate) fn row_stride(&self) -> usize {
-        self.row_stride
+    /// `count` rows of head `h` from row `t` on, of `dim` numbers each.
+    pub(crate) fn rows(&self, t: usize, h: usize, count: usize, dim: usize) -> Rows {
+        Rows { start: self.row(t, h), stride: self.row_stride, count, dim }
     }
 
     /// Row `t` of head `h`.

@@ -81,18 +81,11 @@ pub(crate) unsafe fn online<V: Vector, const STRIDE: usize>(o: &Online<'_>) {
 /// The instruction set of `V`; the span, rounded to whole registers, can be read and written.
 #[inline(always)]
 unsafe fn largest<V: Vector>(row: *mut f32, span: Span) -> f32 {
-    let (first, end) = (span.first / V::LANES * V::LANES, span.end.next_multiple_of(V::LANES));
+    let (first, end) = registers::<V>(span);
     // SAFETY: by the contract.
     unsafe {
         let outside = V::splat(f32::NEG_INFINITY);
-        if first < span.first {
-            let kept = V::load(row.add(first)).keep(span.first - first, V::LANES, outside);
-            kept.store(row.add(first));
-        }
-        if span.end < end {
-            let last = end - V::LANES;
-            V::load(row.add(last)).keep(0, span.end - last, outside).store(row.add(last));
-        }
+        keep_span(row, span, outside);
         let mut most = outside;
         for at in (first..end).step_by(V::LANES) {
             most = most.max(V::load(row.add(at)));
@@ -135,6 +128,26 @@ unsafe fn raise<V: Vector, const GAIN: bool>(
 #[inline(always)]
 fn registers<V: Vector>(span: Span) -> (usize, usize) {
     if span.is_empty() { (0, 0) } else { (span.first / V::LANES * V::LANES, span.end.next_multiple_of(V::LANES)) }
+}
+
+/// Numbers of the span's registers that lie outside of it become those of `outside`.
+///
+/// # Safety
+///
+/// The instruction set of `V`; the span, rounded to whole registers, can be read and written.
+#[inline(always)]
+unsafe fn keep_span<V: Vector>(row: *mut f32, span: Span, outside: V) {
+    let (first, end) = registers::<V>(span);
+    // SAFETY: by the contract.
+    unsafe {
+        if first < span.first && !span.is_empty() {
+            V::load(row.add(first)).keep(span.first - first, V::LANES, outside).store(row.add(first));
+        }
+        if span.end < end {
+            let last = end - V::LANES;
+            V::load(row.add(last)).keep(0, span.end - last, outside).store(row.add(last));
+        }
+    }
 }
 
 /// Zeros in `0..first` and `end..columns`.
@@ -198,15 +211,7 @@ pub(crate) unsafe fn again<V: Vector, const STRIDE: usize>(a: &Again<'_>) {
             raise::<V, true>(tile, *span, a.columns, [a.factor, *a.shift.add(row), *a.gain.add(row)]);
             if span.first > 0 || span.end < a.columns {
                 clear::<V>(a.gradient.add(row * STRIDE), 0, 0, a.columns);
-                let zero = V::splat(0.0);
-                let (first, end) = registers::<V>(*span);
-                if first < span.first && !span.is_empty() {
-                    V::load(tile.add(first)).keep(span.first - first, V::LANES, zero).store(tile.add(first));
-                }
-                if span.end < end {
-                    let last = end - V::LANES;
-                    V::load(tile.add(last)).keep(0, span.end - last, zero).store(tile.add(last));
-                }
+                keep_span(tile, *span, V::splat(0.0));
             }
         }
     }

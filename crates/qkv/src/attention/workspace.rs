@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicUsize;
 use super::plan::Plan;
 
 /// Scratch memory of attention. It grows to what the largest call needs and is kept: a second call of the same shape, with
-/// the same number of threads, allocates nothing.
+/// the same number of threads, from a thread of the pool, allocates nothing. (To hand work to a pool from outside, rayon itself
+/// allocates now and then.)
 ///
 /// How much a call will need, [`explain`](super::explain) says.
 #[derive(Debug, Default)]
