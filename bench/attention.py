@@ -2,11 +2,12 @@
 
     pip install torch numpy
     cargo build --release
-    python bench/attention.py [--qkv target/release/qkv] [--threads 2] [--rounds 3] [--only TEXT] [--json]
+    python bench/attention.py [--options] [--qkv target/release/qkv] [--threads 2] [--rounds 3] [--only TEXT] [--json]
 
 Each case is run in rounds, PyTorch, qkv, PyTorch, qkv and so on, and a row tells the median over the rounds. PyTorch
 does each as well as it can: its fused attention where there is one, and where there is none (windows, sets of many
-lengths) each of the ways in which people help themselves, one row for each.
+lengths) each of the ways in which people help themselves, one row for each. With --options the cases are those of
+`attention_options.py`: scores, normalisers, biases, dropout, graphs and caches.
 """
 
 import argparse
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import attention_options
 
 # name, sets, heads, tokens, width, causal
 DENSE = [
@@ -87,6 +90,8 @@ class Torch:
 
     def prepare(self, case, rival):
         """A function that does the work once."""
+        if any(case == option for option, _ in attention_options.cases()):
+            return attention_options.prepare(self, case, rival)
         name, how = case.removeprefix("float32 ").rsplit(" ", 1)
         backward = how == BOTH
         for dense, sets, heads, tokens, width, causal in DENSE:
@@ -262,8 +267,9 @@ def other_makers_library(folder):
 class Qkv:
     """The program."""
 
-    def __init__(self, path, lengths):
-        self.path, self.lengths = path, ",".join(map(str, lengths))
+    def __init__(self, path, lengths, options):
+        self.path = path
+        self.cases = ["--options"] if options else ["--lengths", ",".join(map(str, lengths))]
 
     def run(self, *args, threads):
         command = [self.path, "bench", "attention", "--json", "--threads", str(threads), *args]
@@ -276,7 +282,7 @@ class Qkv:
         return json.loads(done.stdout)
 
     def case(self, name, threads):
-        return self.run("--case", name, "--lengths", self.lengths, threads=threads)
+        return self.run("--case", name, *self.cases, threads=threads)
 
 
 def compare(case, rivals, torch, qkv, args):
@@ -302,7 +308,7 @@ def compare(case, rivals, torch, qkv, args):
 def row(case, rival, theirs, ours):
     ratios = [ms / our["ms"] for ms, our in zip(theirs, ours)]
     middle = statistics.median
-    return {
+    found = {
         "case": case,
         "rival": rival,
         "rival_ms": round(middle(theirs), 4),
@@ -313,6 +319,10 @@ def row(case, rival, theirs, ours):
         "gflops": round(middle(our["gflops"] for our in ours), 1),
         "of_peak": round(middle(our["of_peak"] for our in ours), 4),
     }
+    if "read_gb_s" in ours[0]:
+        found["read_gb_s"] = round(middle(our["read_gb_s"] for our in ours), 2)
+        found["of_read"] = round(middle(our["of_read"] for our in ours), 4)
+    return found
 
 
 def scaling(qkv, args):
@@ -334,16 +344,21 @@ HEADER = ["case", "rival", "rival ms", "qkv ms", "ratio", "spread", "GFLOP/s", "
 def cells(row):
     spread = f"{row['ratio_min']:.2f}..{row['ratio_max']:.2f}"
     figures = [f"{row['rival_ms']:.3f}", f"{row['qkv_ms']:.3f}", f"{row['ratio']:.2f}", spread]
-    return [row["case"], row["rival"], *figures, f"{row['gflops']:.1f}", f"{100 * row['of_peak']:.1f} %"]
+    cells = [row["case"], row["rival"], *figures, f"{row['gflops']:.1f}", f"{100 * row['of_peak']:.1f} %"]
+    if "read_gb_s" in row:
+        cells.append(f"{row['read_gb_s']:.1f} GB/s, {100 * row['of_read']:.1f} % of memory")
+    return cells
 
 
 def line(texts, widths):
-    aligned = [text.ljust(width) if n < 2 else text.rjust(width) for n, (text, width) in enumerate(zip(texts, widths))]
+    padded = zip(texts, [*widths, 0])
+    aligned = [text.ljust(width) if n < 2 else text.rjust(width) for n, (text, width) in enumerate(padded)]
     return "  ".join(aligned).rstrip()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--options", action="store_true", help="the cases of options, graphs and caches")
     parser.add_argument("--qkv", default=os.path.join("target", "release", "qkv"), help="the program (target/release/qkv)")
     parser.add_argument("--threads", type=int, default=2, help="of both (2)")
     parser.add_argument("--rounds", type=int, default=3, help="whose median counts (3)")
@@ -356,9 +371,10 @@ def main():
         return serve(args.threads)
     if args.threads < 1 or args.rounds < 1:
         parser.error("--threads and --rounds are at least 1")
-    chosen = [(case, rivals) for case, rivals in cases() if args.only in case]
+    all_cases = list(attention_options.cases() if args.options else cases())
+    chosen = [(case, rivals) for case, rivals in all_cases if args.only in case]
     if not chosen:
-        names = ", ".join(case.removeprefix("float32 ") for case, _ in cases())
+        names = ", ".join(case.removeprefix("float32 ") for case, _ in all_cases)
         parser.error(f"no case has `{args.only}` in its name; there are {names}")
     if not os.path.exists(args.qkv):
         parser.error(f"{args.qkv}: no such program; build it with cargo build --release, or say --qkv PATH")
@@ -369,7 +385,7 @@ def main():
     torch = Rival(args.threads, preload)
     try:
         about = torch.ask(do="about")
-        qkv = Qkv(args.qkv, about["lengths"])
+        qkv = Qkv(args.qkv, about["lengths"], args.options)
         measured = []
         for _ in range(args.rounds):
             peak = qkv.run("--peak", threads=args.threads)
@@ -397,7 +413,7 @@ def main():
 
         for case, rivals in chosen:
             show(compare(case, rivals, torch, qkv, args))
-        if args.threads > 1:
+        if args.threads > 1 and not args.options:
             show(scaling(qkv, args))
     finally:
         torch.close()

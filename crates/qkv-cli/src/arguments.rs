@@ -155,6 +155,9 @@ pub(crate) enum Bench {
 
 #[derive(Args, Debug)]
 pub(crate) struct BenchAttention {
+    /// The cases of scores, normalisers, masks, biases and dropout, instead of those of plain attention
+    #[arg(long, conflicts_with = "lengths")]
+    pub(crate) options: bool,
     /// Only the cases whose name has this text in it
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
@@ -164,7 +167,7 @@ pub(crate) struct BenchAttention {
     /// Print the names of the cases and measure nothing
     #[arg(long)]
     pub(crate) list: bool,
-    /// Print the measured peak alone, as one JSON object
+    /// Print the measured peak alone, as one JSON object; with --options the speed of reading memory as well
     #[arg(long, conflicts_with_all = ["only", "case", "list"])]
     pub(crate) peak: bool,
     /// The precision of arithmetic: f32

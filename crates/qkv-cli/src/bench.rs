@@ -1,17 +1,23 @@
 //! `bench`: the kernels, timed on work that is known by name, beside the speed that no kernel can exceed.
 
+mod options;
+mod reading;
+
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qkv::attention::Shape;
-use qkv::options::Mask;
+use qkv::options::{Mask, Options};
 use qkv::{Isa, Key, Offsets, peak};
-use serde_json::json;
+use qkv_train::memory;
+use serde_json::{Map, Value, json};
 
 use crate::Failure;
 use crate::arguments::BenchAttention;
 use crate::commands::print;
-use crate::measure::{self, Drawn, Problem, gflops, median_seconds, places};
+use crate::measure::{self, Drawn, Layout, Problem, gflops, median_seconds, median_seconds_and_ratio, places};
+use options::{Extra, Numbers};
+use reading::Memory;
 
 /// Sets of the ragged case, and the bounds of their lengths.
 const RAGGED: (usize, usize, usize) = (64, 8, 1024);
@@ -19,16 +25,34 @@ const RAGGED: (usize, usize, usize) = (64, 8, 1024);
 /// What the lengths of the ragged case are drawn from.
 const LENGTHS_SEED: u64 = 7;
 
-/// Floating-point operations of a forward and a backward pass for one of a forward pass: two products forward, and five
-/// backward, one of which is the first again.
-const BOTH: f64 = 3.5;
-
 /// One piece of work.
 struct Case {
     name: String,
-    problem: Problem,
+    problem: Problem<'static>,
+    /// What of its options is drawn when it is measured.
+    extra: Extra,
     backward: bool,
     flops: f64,
+    beside: Beside,
+}
+
+/// What a case is compared with, apart from the peak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// The same work without the option, in turn with it.
+    Plain,
+    /// The speed of reading memory, since it reads more than it computes.
+    Reading,
+}
+
+/// What was found of a case.
+struct Found {
+    seconds: f64,
+    /// How many times the seconds of plain attention these are.
+    costs: Option<f64>,
+    /// Keys and values read, in GB/s.
+    read: Option<f64>,
 }
 
 pub(crate) fn attention(options: &BenchAttention) -> Result<(), Failure> {
@@ -39,12 +63,19 @@ pub(crate) fn attention(options: &BenchAttention) -> Result<(), Failure> {
     }
     let threads = rayon::current_num_threads();
     if options.peak {
-        let object = json!({
+        let mut object = json!({
             "peak_gflops": places(peak::measure_peak(threads), 1), "isa": Isa::detect().name(), "threads": threads,
         });
+        if options.options {
+            check_memory(reading::BYTES as u128)?;
+            object["read_gb_s"] = places(Memory::new(reading::BYTES).gb_per_second(threads), 2).into();
+        }
         return print(&object.to_string());
     }
-    let all = cases(&ragged_lengths(options.lengths.as_deref())?);
+    let all = match options.options {
+        true => options::cases(1),
+        false => plain_cases(&ragged_lengths(options.lengths.as_deref())?),
+    };
     let (asked, chosen): (&str, Vec<&Case>) = match (&options.case, &options.only) {
         (Some(name), _) => {
             let is_named = |case: &&Case| case.name == *name || case.name.strip_prefix("float32 ") == Some(name);
@@ -55,8 +86,9 @@ pub(crate) fn attention(options: &BenchAttention) -> Result<(), Failure> {
     };
     if chosen.is_empty() {
         let how = if options.case.is_some() { "is called" } else { "has in its name" };
+        let others = if options.options { "" } else { ", and --options has others" };
         return Err(Failure::usage(format!(
-            "no case {how} `{asked}`; there are {}, and more that --list tells",
+            "no case {how} `{asked}`; there are {}, and more that --list tells{others}",
             in_short(&all)
         )));
     }
@@ -77,29 +109,34 @@ fn run(chosen: &[&Case], threads: usize, json: bool) -> Result<(), Failure> {
             "peak: {peak:.1} GFLOP/s, multiply-adds from registers, {}, {threads}\n",
             Isa::detect().name()
         ))?;
-        print(&format!("{:<wide$}  {:>10}  {:>8}  {:>7}", "case", "ms", "GFLOP/s", "of peak"))?;
+        let compared = chosen.iter().any(|case| case.beside != Beside::Nothing);
+        let compared = if compared { "   costs, or reads" } else { "" };
+        print(&format!("{:<wide$}  {:>10}  {:>8}  {:>7}{compared}", "case", "ms", "GFLOP/s", "of peak"))?;
     }
-    let live = live(chosen.len());
+    let (live, mut memory) = (live(chosen.len()), None);
     for case in chosen {
         if let Some(bar) = &live {
             bar.set_message(case.name.clone());
             bar.tick();
         }
-        let seconds = case.seconds()?;
+        let memory = match case.beside {
+            Beside::Nothing | Beside::Plain => None,
+            Beside::Reading => {
+                let beside = if memory.is_none() { reading::BYTES } else { 0 };
+                check_memory(case.bytes(threads)? + beside as u128)?;
+                Some(&*memory.get_or_insert_with(|| Memory::new(reading::BYTES)))
+            }
+        };
+        let reading = memory.map(|memory| memory.gb_per_second(threads));
+        let found = case.measure()?;
         // Beside each case, since the machine is not the same from one to the next: whatever it does otherwise takes from the
         // peak as from the case.
         let before = std::mem::replace(&mut peak, peak::measure_peak(threads));
         let peak = peak.max(before);
-        let (ms, speed) = (seconds * 1e3, gflops(case.flops, seconds));
-        let share = speed / peak;
-        let line = if json {
-            json!({
-                "case": case.name, "ms": places(ms, 4), "gflops": places(speed, 2), "of_peak": places(share, 4),
-            })
-            .to_string()
-        } else {
-            format!("{:<wide$}  {ms:>10.3}  {speed:>8.1}  {:>5.1} %", case.name, 100.0 * share)
-        };
+        let reading = memory.zip(reading).map(|(memory, before)| before.max(memory.gb_per_second(threads)));
+        let of_read = found.read.zip(reading).map(|(read, most)| read / most);
+        let line = case.line(&found, peak, of_read);
+        let line = if json { Value::from(line.0).to_string() } else { format!("{:<wide$}{}", case.name, line.1) };
         match &live {
             Some(bar) => bar.suspend(|| print(&line))?,
             None => print(&line)?,
@@ -126,19 +163,111 @@ fn live(cases: usize) -> Option<ProgressBar> {
 }
 
 impl Case {
-    fn seconds(&self) -> Result<f64, Failure> {
-        let mut drawn = Drawn::new(self.problem.clone(), self.backward);
-        median_seconds(|| {
+    /// `pairs` of a query and a key take part, in all sets, for one head.
+    fn new(
+        name: &str,
+        problem: Problem<'static>,
+        pairs: f64,
+        (extra, backward, beside): (Extra, bool, Beside),
+    ) -> Self {
+        let Shape { heads, head_dim, value_dim, .. } = problem.shape;
+        // Two products forward, and five backward, one of which is the first again.
+        let (dims, pass) = match backward {
+            false => (head_dim + value_dim, "forward"),
+            true => (4 * head_dim + 3 * value_dim, "forward+backward"),
+        };
+        let flops = 2.0 * pairs * (heads * dims) as f64;
+        Self { name: format!("float32 {name} {pass}"), problem, extra, backward, flops, beside }
+    }
+
+    /// Its problem with what its options borrow.
+    fn completed<'a>(&self, numbers: &'a Numbers) -> Problem<'a> {
+        Problem { options: self.extra.complete(self.problem.options, numbers), ..self.problem.clone() }
+    }
+
+    /// The same work without the option.
+    fn plain(&self) -> Problem<'static> {
+        let options = Options { mask: self.problem.options.mask, ..Options::default() };
+        Problem { options, ..self.problem.clone() }
+    }
+
+    /// Bytes of keys and values, which are read once at least.
+    fn read_bytes(&self) -> usize {
+        let Shape { kv_heads, head_dim, value_dim, .. } = self.problem.shape;
+        self.problem.keys.tokens() * kv_heads * (head_dim + value_dim) * size_of::<f32>()
+    }
+
+    /// Bytes that its forward pass takes.
+    fn bytes(&self, threads: usize) -> Result<u128, Failure> {
+        let said = self.problem.explain(threads)?;
+        Ok(said.input_bytes + said.output_bytes + said.forward.scratch_bytes)
+    }
+
+    fn measure(&self) -> Result<Found, Failure> {
+        let numbers = self.extra.draw(&self.problem)?;
+        let mut drawn = Drawn::new(self.completed(&numbers), self.backward);
+        let run = || {
             drawn.forward()?;
             drawn.backward()
-        })
+        };
+        let (seconds, costs) = if self.beside == Beside::Plain {
+            let mut plain = Drawn::new(self.plain(), self.backward);
+            let run_plain = || {
+                plain.forward()?;
+                plain.backward()
+            };
+            let (seconds, costs) = median_seconds_and_ratio(run_plain, run)?;
+            (seconds, Some(costs))
+        } else {
+            (median_seconds(run)?, None)
+        };
+        let reads = self.beside == Beside::Reading;
+        let read = reads.then(|| self.read_bytes() as f64 / seconds.max(1e-9) / 1e9);
+        Ok(Found { seconds, costs, read })
+    }
+
+    /// What was found, for a program and for a person; for the latter without the name.
+    fn line(&self, found: &Found, peak: f64, of_read: Option<f64>) -> (Map<String, Value>, String) {
+        let (ms, speed) = (found.seconds * 1e3, gflops(self.flops, found.seconds));
+        let share = speed / peak;
+        let mut object = Map::new();
+        object.insert("case".into(), self.name.as_str().into());
+        let mut put = |name: &str, x: f64, digits| object.insert(name.into(), places(x, digits).into());
+        put("ms", ms, 4);
+        put("gflops", speed, 2);
+        put("of_peak", share, 4);
+        let mut text = format!("  {ms:>10.3}  {speed:>8.1}  {:>5.1} %", 100.0 * share);
+        if let Some(costs) = found.costs {
+            put("costs", costs, 3);
+            text += &format!("   {costs:.2} of plain");
+        }
+        if let Some((read, share)) = found.read.zip(of_read) {
+            put("read_gb_s", read, 2);
+            put("of_read", share, 4);
+            text += &format!("   {read:.1} GB/s, {:.1} % of memory", 100.0 * share);
+        }
+        (object, text)
     }
 }
 
-/// All work, in the order in which it is shown.
-fn cases(ragged: &[usize]) -> Vec<Case> {
-    const FULL: Mask = Mask::Full;
-    const CAUSAL: Mask = Mask::Causal { offset: 0 };
+/// Refuses what this machine cannot hold, before it is asked for.
+fn check_memory(needed: u128) -> Result<(), Failure> {
+    let gib = |bytes: f64| bytes / f64::from(1 << 30);
+    match memory::available() {
+        Some(available) if needed > u128::from(available) => Err(Failure::new(format!(
+            "the cases of a cache, and reading memory, take {:.1} GiB, and this machine has {:.1} GiB left: choose others \
+             with --only",
+            gib(needed as f64),
+            gib(available as f64),
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The cases of plain attention, in the order in which they are shown.
+fn plain_cases(ragged: &[usize]) -> Vec<Case> {
+    const FULL: Mask<'static> = Mask::Full;
+    const CAUSAL: Mask<'static> = Mask::Causal { offset: 0 };
     let mut cases = Vec::new();
     // sets, heads, tokens of each, width
     for (sets, heads, tokens, dim, mask) in [
@@ -172,15 +301,15 @@ fn add(
     name: &str,
     lengths: &[usize],
     (heads, dim): (usize, usize),
-    (mask, pairs): (Mask, f64),
+    (mask, pairs): (Mask<'static>, f64),
     passes: &[bool],
 ) {
     let sets = Offsets::from_lengths(lengths.iter().copied());
-    let problem = Problem { shape: Shape::new(heads, dim), queries: sets.clone(), keys: sets, mask };
-    let forward = 4.0 * pairs * (heads * dim) as f64;
+    let (shape, options) = (Shape::new(heads, dim), Options { mask, ..Options::default() });
     for &backward in passes {
-        let (pass, flops) = if backward { ("forward+backward", BOTH * forward) } else { ("forward", forward) };
-        cases.push(Case { name: format!("float32 {name} {pass}"), problem: problem.clone(), backward, flops });
+        let (queries, keys) = (sets.clone(), sets.clone());
+        let problem = Problem { shape, queries, keys, options, layout: Layout::ByHead };
+        cases.push(Case::new(name, problem, pairs, (Extra::Nothing, backward, Beside::Nothing)));
     }
 }
 
@@ -204,16 +333,10 @@ fn ragged_lengths(given: Option<&str>) -> Result<Vec<usize>, Failure> {
 
 /// The first few names.
 fn in_short(cases: &[Case]) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for case in cases {
-        let name = case.name.strip_prefix("float32 ").unwrap_or(&case.name);
-        let name = name.rsplit_once(' ').map_or(name, |(name, _)| name);
-        if names.last() != Some(&name) {
-            names.push(name);
-        }
-    }
-    names.truncate(2);
-    names.iter().map(|name| format!("`float32 {name} forward`")).collect::<Vec<_>>().join(", ")
+    let work = |case: &Case| case.name.rsplit_once(' ').map(|(work, _)| work.to_string());
+    let mut first: Vec<&Case> = cases.iter().collect();
+    first.dedup_by_key(|case| work(case));
+    first.iter().take(2).map(|case| format!("`{}`", case.name)).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -222,7 +345,7 @@ mod tests {
 
     #[test]
     fn operations_are_those_of_the_pairs() {
-        for case in cases(&ragged_lengths(None).expect("drawn")) {
+        for case in plain_cases(&ragged_lengths(None).expect("drawn")) {
             let said = case.problem.explain(1).expect("it fits");
             let counted = said.forward.flops + if case.backward { said.backward.flops } else { 0 };
             let ratio = counted as f64 / case.flops;

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use qkv::attention::{Explanation, Pass, Shape, Tile};
-use qkv::options::Mask;
+use qkv::options::{Mask, Options};
 use qkv::{Offsets, peak};
 use qkv_train::memory;
 use qkv_view::Table;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::Failure;
 use crate::arguments;
 use crate::commands::print;
-use crate::measure::{self, Drawn, Problem, gflops, places, seconds};
+use crate::measure::{self, Drawn, Layout, Problem, gflops, places, seconds};
 
 /// Queries or keys, times heads: what a plan is made for within a second or two.
 const MOST_ROWS: u128 = 1 << 28;
@@ -46,7 +46,7 @@ pub(crate) fn explain(options: &arguments::Explain) -> Result<(), Failure> {
 }
 
 /// The problem that the flags speak of, within the bounds of what can be planned.
-fn problem(options: &arguments::Explain) -> Result<Problem, Failure> {
+fn problem(options: &arguments::Explain) -> Result<Problem<'static>, Failure> {
     let shape = Shape {
         heads: options.heads,
         kv_heads: options.kv_heads.unwrap_or(options.heads),
@@ -70,7 +70,13 @@ fn problem(options: &arguments::Explain) -> Result<Problem, Failure> {
     at_most("sets times heads", sets, MOST_SETS)?;
     at_most("sets times heads times 1/64 of the longest set", sets.saturating_mul(longest / 64 + 1), MOST_STEPS)?;
     at_most("numbers in a vector", shape.head_dim.max(shape.value_dim) as u128, WIDEST as u128)?;
-    Ok(Problem { shape, queries: Offsets::from_lengths(q_lens), keys: Offsets::from_lengths(kv_lens), mask })
+    Ok(Problem {
+        shape,
+        queries: Offsets::from_lengths(q_lens),
+        keys: Offsets::from_lengths(kv_lens),
+        options: Options { mask, ..Options::default() },
+        layout: Layout::ByHead,
+    })
 }
 
 fn at_most(what: &str, found: u128, most: u128) -> Result<(), Failure> {
@@ -81,7 +87,7 @@ fn at_most(what: &str, found: u128, most: u128) -> Result<(), Failure> {
 }
 
 /// The mask that the flags ask for together.
-fn mask(options: &arguments::Explain) -> Result<Mask, Failure> {
+fn mask(options: &arguments::Explain) -> Result<Mask<'static>, Failure> {
     let refuse = |message: String| Err(Failure::usage(message));
     let (window, offset) = (options.window.as_deref(), options.causal_offset);
     let implied = match (window, offset) {
@@ -184,7 +190,7 @@ fn object(problem: &Problem, said: &Explanation, measured: Option<&Measured>) ->
     put("sets", problem.queries.sets().into());
     put("tokens", problem.queries.tokens().into());
     put("kv_tokens", problem.keys.tokens().into());
-    put("mask", mask_name(problem.mask).into());
+    put("mask", mask_name(problem).into());
     put("precision", "f32".into());
     put("isa", said.isa.name().into());
     put("threads", said.threads.into());
@@ -249,7 +255,7 @@ fn text(problem: &Problem, said: &Explanation, measured: Option<&Measured>) -> R
     let facts = [
         (
             "attention",
-            format!("{}{shared} of width {widths}; {vectors}; mask {}", plural(heads, "head"), mask_name(problem.mask)),
+            format!("{}{shared} of width {widths}; {vectors}; mask {}", plural(heads, "head"), mask_name(problem)),
         ),
         ("kernel", format!("fused, exact softmax, f32, {}, {}", said.isa.name(), plural(said.threads, "thread"))),
         ("register tiles", format!("{} for products, {} for weighted sums", tile(said.products), tile(said.sums))),
@@ -321,12 +327,13 @@ fn share_of_pairs(problem: &Problem, said: &Explanation) -> f64 {
     if all == 0 { 0.0 } else { said.pairs as f64 / all as f64 }
 }
 
-fn mask_name(mask: Mask) -> String {
-    match mask {
+fn mask_name(problem: &Problem) -> String {
+    match problem.options.mask {
         Mask::Full => "full".to_string(),
         Mask::Causal { offset: 0 } => "causal".to_string(),
         Mask::Causal { offset } => format!("causal, keys {offset} ahead"),
         Mask::Window { left, right } => format!("window, {left} before and {right} behind"),
+        Mask::Graph(edges) => format!("{} edges", edges.edges()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use qkv::attention::{
     Explanation, Gradients, Inputs, Saved, Shape, View, ViewMut, Workspace, attention_backward, attention_forward,
 };
-use qkv::options::{Mask, Options};
+use qkv::options::{Bias, Options, Score};
 use qkv::{Key, Offsets};
 use rayon::prelude::*;
 
@@ -22,30 +22,56 @@ const SECONDS: f64 = 0.7;
 
 /// Which attention.
 #[derive(Clone, Debug)]
-pub(crate) struct Problem {
+pub(crate) struct Problem<'a> {
     pub(crate) shape: Shape,
     pub(crate) queries: Offsets,
     pub(crate) keys: Offsets,
-    pub(crate) mask: Mask,
+    pub(crate) options: Options<'a>,
+    pub(crate) layout: Layout,
 }
 
-impl Problem {
-    pub(crate) fn explain(&self, threads: usize) -> Result<Explanation, Failure> {
-        let Self { shape, queries, keys, mask } = self;
-        qkv::attention::explain(*shape, queries, keys, *mask, threads).map_err(|e| Failure::usage(e.to_string()))
+/// How vectors lie in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Layout {
+    /// `[heads, tokens, dim]`.
+    #[default]
+    ByHead,
+    /// `[tokens, heads, dim]`.
+    ByToken,
+}
+
+impl Layout {
+    fn view(self, data: &[f32], tokens: usize, heads: usize, dim: usize) -> View<'_> {
+        match self {
+            Layout::ByHead => View::by_head(data, tokens, dim),
+            Layout::ByToken => View::new(data, heads, dim),
+        }
+    }
+
+    fn view_mut(self, data: &mut [f32], tokens: usize, heads: usize, dim: usize) -> ViewMut<'_> {
+        match self {
+            Layout::ByHead => ViewMut::by_head(data, tokens, dim),
+            Layout::ByToken => ViewMut::new(data, heads, dim),
+        }
     }
 }
 
-/// A problem with numbers drawn from a normal distribution, and room for the answers; one head after the other in
-/// memory.
-pub(crate) struct Drawn {
-    problem: Problem,
+impl Problem<'_> {
+    pub(crate) fn explain(&self, threads: usize) -> Result<Explanation, Failure> {
+        let Self { shape, queries, keys, options, .. } = self;
+        qkv::attention::explain(*shape, queries, keys, options, threads).map_err(|e| Failure::usage(e.to_string()))
+    }
+}
+
+/// A problem with numbers drawn from a normal distribution, and room for the answers.
+pub(crate) struct Drawn<'a> {
+    problem: Problem<'a>,
     query: Vec<f32>,
     key: Vec<f32>,
     value: Vec<f32>,
     out: Vec<f32>,
     lse: Vec<f64>,
-    /// The gradient of the result and of the inputs, if the backward pass is wanted.
+    /// The gradient of the result, and of the inputs and whatever is learned, if the backward pass is wanted.
     backward: Option<Backward>,
     workspace: Workspace,
 }
@@ -55,14 +81,17 @@ struct Backward {
     d_query: Vec<f32>,
     d_key: Vec<f32>,
     d_value: Vec<f32>,
+    d_score: Option<Vec<f32>>,
+    d_bias: Option<Vec<f32>>,
 }
 
-impl Drawn {
-    pub(crate) fn new(problem: Problem, backward: bool) -> Self {
+impl<'a> Drawn<'a> {
+    pub(crate) fn new(problem: Problem<'a>, backward: bool) -> Self {
         let Shape { heads, kv_heads, head_dim, value_dim } = problem.shape;
         let (q_len, kv_len) = (problem.queries.tokens(), problem.keys.tokens());
         let sizes = [q_len * heads * head_dim, kv_len * kv_heads * head_dim, kv_len * kv_heads * value_dim];
         let out = q_len * heads * value_dim;
+        let [score, bias] = learned(&problem.options);
         Self {
             query: normal(sizes[0], 0),
             key: normal(sizes[1], 1),
@@ -74,6 +103,8 @@ impl Drawn {
                 d_query: room(sizes[0]),
                 d_key: room(sizes[1]),
                 d_value: room(sizes[2]),
+                d_score: score.map(room),
+                d_bias: bias.map(room),
             }),
             workspace: Workspace::new(),
             problem,
@@ -81,42 +112,76 @@ impl Drawn {
     }
 
     pub(crate) fn forward(&mut self) -> Result<(), Failure> {
-        let (inputs, options) = call(&self.problem, &self.query, &self.key, &self.value);
-        let (tokens, dim) = (self.problem.queries.tokens(), self.problem.shape.value_dim);
-        let out = ViewMut::by_head(&mut self.out, tokens, dim);
-        attention_forward(&inputs, &options, out, &mut self.lse, &mut self.workspace)
+        let inputs = inputs(&self.problem, &self.query, &self.key, &self.value);
+        let Problem { shape, queries, options, layout, .. } = &self.problem;
+        let out = layout.view_mut(&mut self.out, queries.tokens(), shape.heads, shape.value_dim);
+        attention_forward(&inputs, options, out, &mut self.lse, &mut self.workspace)
             .map_err(|e| Failure::new(e.to_string()))
     }
 
     /// The gradients, after a forward pass; nothing where they are not wanted.
     pub(crate) fn backward(&mut self) -> Result<(), Failure> {
-        let Some(Backward { d_out, d_query, d_key, d_value }) = &mut self.backward else { return Ok(()) };
-        let (inputs, options) = call(&self.problem, &self.query, &self.key, &self.value);
-        let Shape { head_dim, value_dim, .. } = self.problem.shape;
-        let (q_len, kv_len) = (self.problem.queries.tokens(), self.problem.keys.tokens());
-        let saved = Saved { out: View::by_head(&self.out, q_len, value_dim), lse: &self.lse };
-        let gradients = Gradients {
-            query: ViewMut::by_head(d_query, q_len, head_dim),
-            key: ViewMut::by_head(d_key, kv_len, head_dim),
-            value: ViewMut::by_head(d_value, kv_len, value_dim),
+        let Some(Backward { d_out, d_query, d_key, d_value, d_score, d_bias }) = &mut self.backward else {
+            return Ok(());
         };
-        let d_out = View::by_head(d_out, q_len, value_dim);
-        attention_backward(&inputs, &options, &saved, d_out, gradients, &mut self.workspace)
+        let inputs = inputs(&self.problem, &self.query, &self.key, &self.value);
+        let Problem { shape, queries, keys, options, layout } = &self.problem;
+        let Shape { heads, kv_heads, head_dim, value_dim } = *shape;
+        let (q_len, kv_len) = (queries.tokens(), keys.tokens());
+        let saved = Saved { out: layout.view(&self.out, q_len, heads, value_dim), lse: &self.lse };
+        let gradients = Gradients {
+            score: d_score.as_deref_mut(),
+            bias: d_bias.as_deref_mut(),
+            ..Gradients::new(
+                layout.view_mut(d_query, q_len, heads, head_dim),
+                layout.view_mut(d_key, kv_len, kv_heads, head_dim),
+                layout.view_mut(d_value, kv_len, kv_heads, value_dim),
+            )
+        };
+        let d_out = layout.view(d_out, q_len, heads, value_dim);
+        attention_backward(&inputs, options, &saved, d_out, gradients, &mut self.workspace)
             .map_err(|e| Failure::new(e.to_string()))
+    }
+
+    /// Every answer, for tests.
+    #[cfg(test)]
+    pub(crate) fn answers(&self) -> Vec<&[f32]> {
+        let mut answers = vec![&self.out[..]];
+        if let Some(Backward { d_query, d_key, d_value, d_score, d_bias, .. }) = &self.backward {
+            answers.extend([&d_query[..], d_key, d_value]);
+            answers.extend([d_score, d_bias].into_iter().flatten().map(|numbers| &numbers[..]));
+        }
+        answers
     }
 }
 
-fn call<'a>(problem: &'a Problem, query: &'a [f32], key: &'a [f32], value: &'a [f32]) -> (Inputs<'a>, Options<'a>) {
-    let Problem { shape, queries, keys, mask } = problem;
-    let inputs = Inputs {
+fn inputs<'a>(problem: &'a Problem<'_>, query: &'a [f32], key: &'a [f32], value: &'a [f32]) -> Inputs<'a> {
+    let Problem { shape, queries, keys, layout, .. } = problem;
+    let Shape { heads, kv_heads, head_dim, value_dim } = *shape;
+    Inputs {
         shape: *shape,
-        query: View::by_head(query, queries.tokens(), shape.head_dim),
-        key: View::by_head(key, keys.tokens(), shape.head_dim),
-        value: View::by_head(value, keys.tokens(), shape.value_dim),
+        query: layout.view(query, queries.tokens(), heads, head_dim),
+        key: layout.view(key, keys.tokens(), kv_heads, head_dim),
+        value: layout.view(value, keys.tokens(), kv_heads, value_dim),
         queries,
         keys,
+    }
+}
+
+/// How many numbers of the score and of the bias have a gradient.
+fn learned(options: &Options<'_>) -> [Option<usize>; 2] {
+    let score = match options.score {
+        Score::Additive { weights, .. } => Some(weights.len()),
+        Score::Dot { .. } | Score::RankOne { .. } => None,
     };
-    (inputs, Options { mask: *mask, ..Options::default() })
+    let bias = match options.bias {
+        Bias::None => None,
+        Bias::Alibi { slopes: numbers, .. }
+        | Bias::Buckets { table: numbers, .. }
+        | Bias::Edges { values: numbers }
+        | Bias::Dense { values: numbers } => Some(numbers.len()),
+    };
+    [score, bias]
 }
 
 /// Room for an answer. Zeros would be given by the system page by page while the first run writes to them, which takes longer
@@ -125,7 +190,8 @@ fn room(count: usize) -> Vec<f32> {
     vec![f32::NAN; count]
 }
 
-fn normal(count: usize, stream: u64) -> Vec<f32> {
+/// Numbers from a normal distribution; each stream has its own.
+pub(crate) fn normal(count: usize, stream: u64) -> Vec<f32> {
     let key = Key::new(SEED).fold(stream);
     (0..count).into_par_iter().map(|i| key.normal(i as u64)).collect()
 }
@@ -137,8 +203,30 @@ pub(crate) fn median_seconds(mut run: impl FnMut() -> Result<(), Failure>) -> Re
     while times.len() < RUNS || start.elapsed().as_secs_f64() < SECONDS {
         times.push(seconds(&mut run)?);
     }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    Ok(median(times))
+}
+
+/// The median of the seconds that `run` takes, and of how many times as many they are as those of `plain`; the two run in
+/// turn, so that whatever else the machine does meanwhile slows down both.
+pub(crate) fn median_seconds_and_ratio(
+    mut plain: impl FnMut() -> Result<(), Failure>,
+    mut run: impl FnMut() -> Result<(), Failure>,
+) -> Result<(f64, f64), Failure> {
+    plain()?;
+    run()?;
+    let (mut times, mut ratios, start) = (Vec::new(), Vec::new(), Instant::now());
+    while times.len() < RUNS || start.elapsed().as_secs_f64() < 2.0 * SECONDS {
+        let (plain_seconds, run_seconds) = (seconds(&mut plain)?, seconds(&mut run)?);
+        times.push(run_seconds);
+        ratios.push(run_seconds / plain_seconds.max(1e-9));
+    }
+    Ok((median(times), median(ratios)))
+}
+
+/// The one in the middle, of at least one.
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
 
 /// How long `run` takes, once.
@@ -199,6 +287,7 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use qkv::options::Mask;
 
     #[test]
     fn lengths_are_read_from_a_list_and_from_a_file() {
@@ -224,13 +313,28 @@ mod tests {
     fn forward_and_backward_run_on_ragged_sets() {
         let sets = Offsets::from_lengths([3, 0, 70]);
         let shape = Shape { heads: 2, kv_heads: 1, head_dim: 5, value_dim: 3 };
-        let problem = Problem { shape, queries: sets.clone(), keys: sets, mask: Mask::Causal { offset: 0 } };
-        let mut drawn = Drawn::new(problem, true);
-        drawn.forward().expect("it fits");
-        drawn.backward().expect("it fits");
-        let gradients = drawn.backward.expect("wanted");
-        for numbers in [&drawn.out, &gradients.d_query, &gradients.d_key, &gradients.d_value] {
-            assert!(numbers.iter().all(|x| x.is_finite()) && numbers.iter().any(|x| *x != 0.0));
+        let options = Options { mask: Mask::Causal { offset: 0 }, ..Options::default() };
+        for layout in [Layout::ByHead, Layout::ByToken] {
+            let problem = Problem { shape, queries: sets.clone(), keys: sets.clone(), options, layout };
+            let mut drawn = Drawn::new(problem, true);
+            drawn.forward().expect("it fits");
+            drawn.backward().expect("it fits");
+            assert_eq!(drawn.answers().len(), 4);
+            for numbers in drawn.answers() {
+                assert!(numbers.iter().all(|x| x.is_finite()) && numbers.iter().any(|x| *x != 0.0));
+            }
         }
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_two_runs_in_turn() {
+        let wait = |ms| {
+            move || {
+                std::thread::sleep(std::time::Duration::from_millis(ms));
+                Ok(())
+            }
+        };
+        let (seconds, ratio) = median_seconds_and_ratio(wait(20), wait(60)).expect("nothing fails");
+        assert!(seconds >= 0.06 && (1.5..4.0).contains(&ratio), "{seconds}, {ratio}");
     }
 }

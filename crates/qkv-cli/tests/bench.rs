@@ -53,6 +53,85 @@ fn each_case_is_one_line_of_json_or_one_row() {
 }
 
 #[test]
+fn the_cases_of_options_are_listed_by_name() {
+    let names = done(&["bench", "attention", "--options", "--list"]);
+    let names: Vec<&str> = names.lines().collect();
+    let expected = [
+        "float32 relative bias h8 n4096 d64 forward+backward",
+        "float32 dropout0.1 h8 n2048 d64 forward+backward",
+        "float32 relu h8 n2048 d64 forward+backward",
+        "float32 sigmoid h8 n2048 d64 forward+backward",
+        "float32 additive h4 n512 d32 forward+backward",
+        "float32 cache h32 n32768 d128 forward",
+        "float32 cache h32 n32768 d128 forward token-major",
+        "float32 cache h32 kv8 n32768 d128 forward",
+        "float32 gat n100000 e1000000 h4 d16 forward+backward",
+    ];
+    assert_eq!(names[..expected.len()], expected);
+    // then each option by itself, beside plain attention
+    let options = [
+        "softcap",
+        "softmax-plus-one",
+        "relu",
+        "sigmoid",
+        "alibi",
+        "relative128",
+        "relative2047",
+        "grid64x32",
+        "stored32",
+        "dense bias",
+        "dropout0.1",
+        "full graph",
+        "window32 edges",
+    ];
+    let expected_beside: Vec<String> = options
+        .iter()
+        .flat_map(|option| {
+            ["forward", "forward+backward"].map(|pass| format!("float32 b1 h8 n2048 d64 {option} {pass}"))
+        })
+        .collect();
+    assert_eq!(names[expected.len()..], expected_beside);
+    let caches = done(&["bench", "attention", "--options", "--list", "--only", "cache"]);
+    assert_eq!(caches.lines().count(), 3, "{caches}");
+}
+
+#[test]
+fn a_case_of_an_option_tells_what_the_option_costs() {
+    let bench = |name: &str, more: &[&str]| {
+        done(&[&["bench", "attention", "--options", "--case", name, "--threads", "2"], more].concat())
+    };
+    let alone = "float32 additive h4 n512 d32 forward+backward";
+    let edges = "float32 b1 h8 n2048 d64 window32 edges forward";
+    for (name, figures) in
+        [(alone, &["ms", "gflops", "of_peak"][..]), (edges, &["ms", "gflops", "of_peak", "costs"][..])]
+    {
+        let line = json(&bench(name, &["--json"]));
+        assert_eq!(line["case"], name);
+        assert_eq!(line.as_object().unwrap().len(), 1 + figures.len(), "{line}");
+        for figure in figures {
+            let figure = line[figure].as_f64().unwrap();
+            assert!(figure.is_finite() && figure > 0.0, "{line}");
+        }
+    }
+    let table = bench(edges, &[]);
+    let row = table.lines().last().unwrap();
+    assert!(row.starts_with(edges) && row.ends_with("of plain"), "{table}");
+    assert!(table.contains("costs"), "{table}");
+}
+
+#[test]
+fn what_options_have_no_use_for_is_refused() {
+    let bench = |more: &[&str]| qkv(&[&["bench", "attention", "--options"], more].concat());
+    assert_refused(&bench(&["--lengths", "8,9"]), 2, &["--options", "--lengths"]);
+    assert_refused(&bench(&["--only", "causal"]), 2, &["`causal`", "relative bias h8 n4096 d64", "--list"]);
+    assert_refused(&bench(&["--case", "relu"]), 2, &["`relu`", "relative bias h8 n4096 d64"]);
+    assert_refused(&bench(&["--peak", "--list"]), 2, &["--peak", "--list"]);
+    assert_refused(&bench(&["--precision", "bf16"]), 2, &["bf16", "not yet"]);
+    let without = qkv(&["bench", "attention", "--case", "float32 relu h8 n2048 d64 forward+backward"]);
+    assert_refused(&without, 2, &["relu", "--options"]);
+}
+
+#[test]
 fn the_peak_alone_is_one_object() {
     let peak = json(&done(&["bench", "attention", "--peak", "--threads", "2"]));
     assert!(peak["peak_gflops"].as_f64().unwrap() > 0.0, "{peak}");

@@ -20,7 +20,7 @@ use crate::random::{Block, Key};
 /// If `x` and `out` differ in length, or `rate` is not in `[0, 1)`.
 pub fn dropout(x: &[f32], rate: f32, key: Key, out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "dropout: x has {} numbers, out {}", x.len(), out.len());
-    let Some((threshold, scale)) = plan(rate) else {
+    let Some((threshold, scale)) = plan_or_panic(rate) else {
         out.copy_from_slice(x);
         return;
     };
@@ -38,7 +38,7 @@ pub fn dropout(x: &[f32], rate: f32, key: Key, out: &mut [f32]) {
 ///
 /// If `rate` is not in `[0, 1)`.
 pub fn dropout_in_place(x: &mut [f32], rate: f32, key: Key) {
-    let Some((threshold, scale)) = plan(rate) else { return };
+    let Some((threshold, scale)) = plan_or_panic(rate) else { return };
     let work = x.len();
     blocks::for_each(work, x.chunks_mut(BLOCK).enumerate(), |(block, x)| {
         let first = (block * BLOCK) as u64;
@@ -46,12 +46,17 @@ pub fn dropout_in_place(x: &mut [f32], rate: f32, key: Key) {
     });
 }
 
-/// The smallest bits that are kept and the scale; `None` where the rate is 0 and nothing is to be done.
-fn plan(rate: f32) -> Option<(u32, f32)> {
-    assert!((0.0..1.0).contains(&rate), "dropout: rate {rate} is not in [0, 1)");
+/// The smallest bits that are kept and the scale; `None` unless the rate is in [0, 1).
+pub(crate) fn plan(rate: f32) -> Option<(u32, f32)> {
     // the largest rate below 1 is 1 - 2⁻²⁴, so that the product fits
     let threshold = (f64::from(rate) * 4_294_967_296.0).round() as u32;
-    (threshold > 0).then(|| (threshold, 1.0 / (1.0 - rate)))
+    (0.0..1.0).contains(&rate).then(|| (threshold, 1.0 / (1.0 - rate)))
+}
+
+/// The same; `None` where nothing is to be done.
+fn plan_or_panic(rate: f32) -> Option<(u32, f32)> {
+    let Some((threshold, scale)) = plan(rate) else { panic!("dropout: rate {rate} is not in [0, 1)") };
+    (threshold > 0).then_some((threshold, scale))
 }
 
 #[inline(always)]

@@ -1,44 +1,86 @@
-//! What attention can be asked for: score, normaliser, mask. Plain values, shared by kernels and layers.
+//! What attention can be asked for: score, normaliser, mask, bias, dropout. Plain values, shared by kernels and layers; each
+//! goes with each.
 
 use std::ops::Range;
 
+use crate::csr::Csr;
 use crate::random::Key;
 
 /// How a query and a key become a logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Score {
-    /// `scale · q·k` (Luong et al., 2015; scaled as in Vaswani et al., 2017). `None` is `1 / √head_dim`.
+pub enum Score<'a> {
+    /// `scale · q·k` (Luong et al., 2015; scaled as in Vaswani et al., 2017), or `softcap · tanh(scale · q·k / softcap)`, which
+    /// stays within `±softcap` (Bello et al., 2017; Gemma 2, 2024).
     Dot {
-        /// What the product is multiplied by.
+        /// What the product is multiplied by; `None` is `1 / √head_dim`.
         scale: Option<f32>,
+        /// The bound; greater than 0.
+        softcap: Option<f32>,
     },
-    /// `w · tanh(q + k)` (Bahdanau et al., 2015).
-    Additive,
+    /// `Σ_c w_c · act(q_c + k_c)`.
+    Additive {
+        /// tanh in Bahdanau et al. (2015), leaky ReLU in Brody et al. (2022, GATv2).
+        activation: ScoreActivation,
+        /// w: `[heads, head_dim]`.
+        weights: &'a [f32],
+    },
+    /// `leaky_relu(s_i + t_j)`: query and key are one number each, `head_dim` is 1 (Veličković et al., 2018, GAT).
+    RankOne {
+        /// What negative sums are multiplied by; 0.2 in the paper.
+        slope: f32,
+    },
 }
 
-impl Score {
+impl Score<'_> {
+    /// The scaled dot product of Vaswani et al. (2017).
+    pub const DOT: Score<'static> = Score::Dot { scale: None, softcap: None };
+
     /// The factor for a dot product of vectors of `head_dim` elements; 1 for other scores.
     pub fn scale(self, head_dim: usize) -> f32 {
         match self {
-            Score::Dot { scale } => scale.unwrap_or(1.0 / (head_dim.max(1) as f32).sqrt()),
-            Score::Additive => 1.0,
+            Score::Dot { scale, .. } => scale.unwrap_or(1.0 / (head_dim.max(1) as f32).sqrt()),
+            Score::Additive { .. } | Score::RankOne { .. } => 1.0,
         }
     }
 }
 
-/// How the logits of one query become weights.
+/// What the additive score does to each sum.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ScoreActivation {
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `x` if positive, else `slope · x`.
+    LeakyRelu {
+        /// What negative numbers are multiplied by.
+        slope: f32,
+    },
+}
+
+/// How the logits of one query become weights. `n` is the number of keys that the mask allows this query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Normalizer {
     /// `exp(logit) / Σ exp(logits)`.
     Softmax,
-    /// `max(logit, 0) / n`, where `n` is the number of keys that the mask allows this query (Wortsman et al., 2023).
+    /// `exp(logit) / (1 + Σ exp(logits))`: a query may attend to nothing (Miller, 2023; the sink of Xiao et al., 2024, as a key
+    /// whose logit and value are 0).
+    SoftmaxPlusOne,
+    /// `max(logit, 0) / n` (Wortsman et al., 2023).
     Relu,
+    /// `1 / (1 + exp(ln n - logit))`: at logits of 0 the weights are `1 / (1 + n)` (Ramapuram et al., 2025).
+    Sigmoid,
+}
+
+impl Normalizer {
+    /// Whether the weights of a row depend on each other, through a sum.
+    pub fn has_sum(self) -> bool {
+        matches!(self, Normalizer::Softmax | Normalizer::SoftmaxPlusOne)
+    }
 }
 
 /// Which keys a query may attend to. A set never attends into another, whatever the mask; positions count from the beginning
 /// of the set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mask {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask<'a> {
     /// All of its set.
     Full,
     /// Those up to `offset` behind it: 0 for a sequence that attends to itself, `kv_len - q_len` for queries that are the last
@@ -54,20 +96,25 @@ pub enum Mask {
         /// Keys behind the query.
         right: usize,
     },
+    /// Those at the other end of its edges. Row `i` lists the keys of query `i`; both are counted through the whole batch, and
+    /// no edge leaves its set.
+    Graph(&'a Csr),
 }
 
-impl Mask {
+/// For a graph, whose edges go where they like, ranges bound nothing: they are all of the set.
+impl Mask<'_> {
     /// Whether query `i` may attend to key `j`.
     pub fn allows(self, i: usize, j: usize) -> bool {
         match self {
+            Mask::Graph(edges) => edges.neighbours(i).binary_search(&(j as u32)).is_ok(),
             Mask::Full => true,
             Mask::Causal { offset } => j < end_of_causal(i, offset),
             Mask::Window { left, right } => j >= i.saturating_sub(left) && j <= i.saturating_add(right),
         }
     }
 
-    /// The keys, of `kv_len`, that query `i` may attend to: for every mask of this type one range, which moves forward with
-    /// `i` or stays.
+    /// The keys, of `kv_len`, that query `i` may attend to: for every mask but a graph one range, which moves forward
+    /// with `i` or stays.
     pub fn row(self, i: usize, kv_len: usize) -> Range<usize> {
         self.keys(i..i + 1, kv_len)
     }
@@ -75,7 +122,7 @@ impl Mask {
     /// The keys, of `kv_len`, that any of the queries in `queries`, which are at least one, may attend to.
     pub fn keys(self, queries: Range<usize>, kv_len: usize) -> Range<usize> {
         match self {
-            Mask::Full => 0..kv_len,
+            Mask::Full | Mask::Graph(_) => 0..kv_len,
             Mask::Causal { offset } => 0..end_of_causal(queries.end - 1, offset).min(kv_len),
             Mask::Window { left, right } => {
                 let end = queries.end.saturating_add(right).min(kv_len);
@@ -87,7 +134,7 @@ impl Mask {
     /// The queries, of `q_len`, that may attend to any of the keys in `keys`, which are at least one.
     pub fn queries(self, keys: Range<usize>, q_len: usize) -> Range<usize> {
         match self {
-            Mask::Full => 0..q_len,
+            Mask::Full | Mask::Graph(_) => 0..q_len,
             Mask::Causal { offset } => {
                 // j <= i + offset
                 let first = if offset < 0 {
@@ -107,7 +154,7 @@ impl Mask {
     /// How many pairs of a query and a key take part, of `q_len` and `kv_len`.
     pub fn pairs(self, q_len: usize, kv_len: usize) -> usize {
         match self {
-            Mask::Full => q_len * kv_len,
+            Mask::Full | Mask::Graph(_) => q_len * kv_len,
             _ => (0..q_len).map(|i| self.row(i, kv_len).len()).sum(),
         }
     }
@@ -118,29 +165,85 @@ fn end_of_causal(i: usize, offset: isize) -> usize {
     (i + 1).saturating_add_signed(offset)
 }
 
-/// What is added to the logits before they are normalised. Kernels that lack a kind say so with an error.
+/// What is added to the logits before they are normalised; each kind has a gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
 pub enum Bias<'a> {
     /// Nothing.
     #[default]
     None,
-    /// `-slope · |i - j|` (Press et al., 2022).
+    /// `-slope · |i + offset - j|` (Press et al., 2022).
     Alibi {
         /// One for each head.
         slopes: &'a [f32],
+        /// How far the keys are ahead of the queries.
+        offset: isize,
+    },
+    /// `table[head][bucket of i and j]`.
+    Buckets {
+        /// `[heads, buckets]`.
+        table: &'a [f32],
+        /// Which pair belongs to which bucket.
+        buckets: Buckets<'a>,
+    },
+    /// A number for each edge of a [`Mask::Graph`].
+    Edges {
+        /// `[edges, heads]`, edges in the order of the [`Csr`].
+        values: &'a [f32],
     },
     /// A number for each pair.
     Dense {
-        /// `[heads, q, kv]`, of a batch of one set.
+        /// `[heads, q_len, kv_len]` of each set, one set after the other.
         values: &'a [f32],
     },
 }
 
-/// Weights that are left out at random, in training.
+/// Which bucket the pair of query `i` and key `j` belongs to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Buckets<'a> {
+    /// By the distance `i + offset - j`, kept within `±reach` (Shaw et al., 2018): `2 · reach + 1` buckets, the first for keys
+    /// that are far behind the query.
+    Relative {
+        /// The largest distance that has a bucket of its own.
+        reach: usize,
+        /// How far the keys are ahead of the queries.
+        offset: isize,
+    },
+    /// By the distances in two coordinates, `query - key`, each kept within `±reach` (Liu et al., 2021, for images):
+    /// `(2 · reach[0] + 1) · (2 · reach[1] + 1)` buckets, the second coordinate innermost.
+    Grid {
+        /// The place of each query, through the whole batch.
+        queries: &'a [[i32; 2]],
+        /// The place of each key.
+        keys: &'a [[i32; 2]],
+        /// The largest distance that has a bucket of its own; at most 32767.
+        reach: [usize; 2],
+    },
+    /// As stored for each pair: distances along bonds, say.
+    Stored {
+        /// `[q_len, kv_len]` of each set, one set after the other; all less than `count`.
+        pairs: &'a [u8],
+        /// How many buckets.
+        count: usize,
+    },
+}
+
+impl Buckets<'_> {
+    /// How many buckets.
+    pub fn count(self) -> usize {
+        let side = |reach: usize| reach.saturating_mul(2).saturating_add(1);
+        match self {
+            Buckets::Relative { reach, .. } => side(reach),
+            Buckets::Grid { reach, .. } => side(reach[0]).saturating_mul(side(reach[1])),
+            Buckets::Stored { count, .. } => count,
+        }
+    }
+}
+
+/// Weights that are left out at random, in training; the others are multiplied by `1 / (1 - rate)` (Srivastava et al., 2014).
+/// Which ones, follows from key, set, head, query and key alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
-    /// The share that is left out.
+    /// The share that is left out, in [0, 1).
     pub rate: f32,
     /// What the choice is drawn from: the same key makes the same choice, forward and backward.
     pub key: Key,
@@ -150,11 +253,11 @@ pub struct Dropout {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options<'a> {
     /// How a query and a key become a logit.
-    pub score: Score,
+    pub score: Score<'a>,
     /// How the logits of a query become weights.
     pub normalizer: Normalizer,
     /// Which keys a query may attend to.
-    pub mask: Mask,
+    pub mask: Mask<'a>,
     /// What is added to the logits.
     pub bias: Bias<'a>,
     /// Which weights are left out.
@@ -164,8 +267,7 @@ pub struct Options<'a> {
 impl Default for Options<'_> {
     /// The scaled dot product and the softmax of Vaswani et al. (2017), over the whole set.
     fn default() -> Self {
-        let score = Score::Dot { scale: None };
-        Self { score, normalizer: Normalizer::Softmax, mask: Mask::Full, bias: Bias::None, dropout: None }
+        Self { score: Score::DOT, normalizer: Normalizer::Softmax, mask: Mask::Full, bias: Bias::None, dropout: None }
     }
 }
 
@@ -173,7 +275,7 @@ impl Default for Options<'_> {
 mod tests {
     use super::*;
 
-    const MASKS: [Mask; 8] = [
+    const MASKS: [Mask<'static>; 8] = [
         Mask::Full,
         Mask::Causal { offset: 0 },
         Mask::Causal { offset: 3 },
@@ -215,7 +317,7 @@ mod tests {
 
     #[test]
     fn the_default_scale_is_one_over_the_root_of_the_width() {
-        assert_eq!(Score::Dot { scale: None }.scale(64), 0.125);
-        assert_eq!(Score::Dot { scale: Some(2.0) }.scale(64), 2.0);
+        assert_eq!(Score::DOT.scale(64), 0.125);
+        assert_eq!(Score::Dot { scale: Some(2.0), softcap: None }.scale(64), 2.0);
     }
 }

@@ -60,8 +60,8 @@ impl Key {
 /// A key and the upper half of an index: the rest is 32-bit arithmetic.
 #[derive(Clone, Copy)]
 pub(crate) struct Block {
-    low: u32,
-    high: u32,
+    pub(crate) low: u32,
+    pub(crate) high: u32,
 }
 
 impl Block {
@@ -71,12 +71,15 @@ impl Block {
     }
 }
 
+/// The factors of the 32-bit mixer.
+pub(crate) const MIX: [u32; 2] = [0x21f0_aaad, 0xd35a_2d97];
+
 #[inline(always)]
 fn mix_32(mut x: u32) -> u32 {
     x ^= x >> 16;
-    x = x.wrapping_mul(0x21f0_aaad);
+    x = x.wrapping_mul(MIX[0]);
     x ^= x >> 15;
-    x = x.wrapping_mul(0xd35a_2d97);
+    x = x.wrapping_mul(MIX[1]);
     x ^ (x >> 15)
 }
 

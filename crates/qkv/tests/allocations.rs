@@ -65,11 +65,11 @@ fn a_second_call_allocates_nothing() {
                     let to = ViewMut::new(&mut out, 4, 24);
                     attention_forward(&inputs, &options, to, &mut lse, &mut workspace).expect("fits");
                     let saved = Saved { out: View::new(&out, 4, 24), lse: &lse };
-                    let gradients = Gradients {
-                        query: ViewMut::new(&mut dq, 4, 20),
-                        key: ViewMut::new(&mut dk, 2, 20),
-                        value: ViewMut::new(&mut dv, 2, 24),
-                    };
+                    let gradients = Gradients::new(
+                        ViewMut::new(&mut dq, 4, 20),
+                        ViewMut::new(&mut dk, 2, 20),
+                        ViewMut::new(&mut dv, 2, 24),
+                    );
                     let d_out = View::new(&d_out, 4, 24);
                     attention_backward(&inputs, &options, &saved, d_out, gradients, &mut workspace).expect("fits");
                     ALLOCATIONS.load(Ordering::Relaxed) - before

@@ -12,11 +12,11 @@
 
 use burn::tensor::{Tensor, activation};
 use qkv::gather::NONE;
-use qkv::options::{Normalizer, Score};
+use qkv::options::Normalizer;
 use std::sync::Arc;
 
 use super::layout::{Group, Layout, Tile};
-use super::{AttentionExtras, AttentionOptions};
+use super::{AttentionExtras, AttentionOptions, Score};
 use crate::ops::{dropout, gather_sum};
 
 pub(super) fn attention(
@@ -120,6 +120,12 @@ fn tile_weights(
     }
     let weights = match options.normalizer {
         Normalizer::Softmax => activation::softmax(logits, 3),
+        Normalizer::SoftmaxPlusOne => {
+            let [sets, heads, rows, columns] = logits.dims();
+            let nothing = Tensor::zeros([sets, heads, rows, 1], &logits.device());
+            activation::softmax(Tensor::cat(vec![logits, nothing], 3), 3).narrow(3, 0, columns)
+        }
+        Normalizer::Sigmoid => activation::sigmoid(logits - tile.counts.clone().log()),
         Normalizer::Relu => activation::relu(logits) / tile.counts.clone(),
     };
     match &tile.attends {

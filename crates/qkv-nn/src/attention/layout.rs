@@ -23,7 +23,7 @@ pub struct Layout {
     pub(super) groups: Vec<Group>,
     /// For each packed row its row in the padded groups, end to end.
     pub(super) pack: Arc<[u32]>,
-    tiles: RefCell<BTreeMap<Mask, Tiles>>,
+    tiles: RefCell<Vec<(Mask<'static>, Tiles)>>,
     windows: RefCell<BTreeMap<usize, Arc<[u32]>>>,
 }
 
@@ -114,14 +114,23 @@ impl Layout {
     }
 
     /// The tiles of each group under `mask`.
-    pub(super) fn tiles(&self, mask: Mask, device: &Device) -> Tiles {
-        let make = || Arc::new(self.groups.iter().map(|group| group.tiles(mask, device)).collect());
-        self.tiles.borrow_mut().entry(mask).or_insert_with(make).clone()
+    ///
+    /// # Panics
+    /// If the mask is a graph, which tiles of ranges cannot express.
+    pub(super) fn tiles(&self, mask: Mask<'static>, device: &Device) -> Tiles {
+        assert!(!matches!(mask, Mask::Graph(_)), "attention: composed of Burn's operations, it has no mask by edges");
+        let mut known = self.tiles.borrow_mut();
+        if let Some((_, tiles)) = known.iter().find(|(of, _)| *of == mask) {
+            return tiles.clone();
+        }
+        let tiles = Arc::new(self.groups.iter().map(|group| group.tiles(mask, device)).collect());
+        known.push((mask, Arc::clone(&tiles)));
+        tiles
     }
 }
 
 impl Group {
-    fn tiles(&self, mask: Mask, device: &Device) -> Vec<Tile> {
+    fn tiles(&self, mask: Mask<'_>, device: &Device) -> Vec<Tile> {
         let starts = (0..self.max_len).step_by(TILE_Q);
         starts
             .map(|start| {
@@ -134,7 +143,7 @@ impl Group {
             .collect()
     }
 
-    fn tile(&self, mask: Mask, queries: Range<usize>, keys: Range<usize>, device: &Device) -> Tile {
+    fn tile(&self, mask: Mask<'_>, queries: Range<usize>, keys: Range<usize>, device: &Device) -> Tile {
         let (sets, rows, columns) = (self.lengths.len(), queries.len(), keys.len());
         if mask == Mask::Full && self.lengths.iter().all(|&length| length == self.max_len) {
             let counts = Tensor::full([sets, 1, rows, 1], columns as f32, device);

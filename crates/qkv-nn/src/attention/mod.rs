@@ -8,10 +8,32 @@ mod composed;
 mod layout;
 
 use burn::tensor::Tensor;
-use qkv::options::{Mask, Normalizer, Score};
+use qkv::options::{Mask, Normalizer};
 use qkv::random::Key;
 
 pub use layout::Layout;
+
+/// How a query and a key become a logit; what of it is learned comes with [`AttentionExtras`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Score {
+    /// `scale · q·k`; `None` is `1 / √head_dim`.
+    Dot {
+        /// What the product is multiplied by.
+        scale: Option<f32>,
+    },
+    /// `w · tanh(q + k)` (Bahdanau et al., 2015).
+    Additive,
+}
+
+impl Score {
+    /// The factor for a dot product of vectors of `head_dim` elements; 1 for other scores.
+    pub fn scale(self, head_dim: usize) -> f32 {
+        match self {
+            Score::Dot { scale } => qkv::options::Score::Dot { scale, softcap: None }.scale(head_dim),
+            Score::Additive => 1.0,
+        }
+    }
+}
 
 /// What a call of [`attention`] computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,7 +43,7 @@ pub struct AttentionOptions {
     /// How the logits of a query become weights.
     pub normalizer: Normalizer,
     /// Which keys a query may attend to.
-    pub mask: Mask,
+    pub mask: Mask<'static>,
     /// Rate and key of the dropout on the weights.
     pub dropout: Option<(f32, Key)>,
 }

@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 use qkv::Offsets;
-use qkv::options::{Mask, Normalizer, Score};
+use qkv::options::{Mask, Normalizer};
 use qkv::random::Key;
 
 use super::*;
@@ -39,10 +39,13 @@ fn reference(q: &[f32], k: &[f32], v: &[f32], case: &Case) -> Vec<f32> {
                     })
                     .collect();
                 let weights: Vec<f64> = match case.options.normalizer {
-                    Normalizer::Softmax => {
-                        let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                        let sum: f64 = logits.iter().map(|x| (x - max).exp()).sum();
-                        logits.iter().map(|x| (x - max).exp() / sum).collect()
+                    Normalizer::Softmax | Normalizer::SoftmaxPlusOne => {
+                        let nothing = if case.options.normalizer == Normalizer::Softmax { 0.0 } else { 1.0_f64 };
+                        let sum = nothing + logits.iter().map(|x| x.exp()).sum::<f64>();
+                        logits.iter().map(|x| x.exp() / sum).collect()
+                    }
+                    Normalizer::Sigmoid => {
+                        logits.iter().map(|x| 1.0 / (1.0 + logits.len() as f64 * (-x).exp())).collect()
                     }
                     Normalizer::Relu => logits.iter().map(|x| x.max(0.0) / logits.len() as f64).collect(),
                 };
@@ -72,7 +75,7 @@ fn cases() -> Vec<Case> {
     let lengths: [&[usize]; 5] = [&[1], &[2, 0, 59], &[7, 7, 7], &[3, 140, 1, 12, 5], &[300]];
     for (place, lengths) in lengths.iter().enumerate() {
         for score in [Score::Dot { scale: None }, Score::Dot { scale: Some(0.3) }, Score::Additive] {
-            for normalizer in [Normalizer::Softmax, Normalizer::Relu] {
+            for normalizer in [Normalizer::Softmax, Normalizer::SoftmaxPlusOne, Normalizer::Relu, Normalizer::Sigmoid] {
                 for mask in [
                     Mask::Full,
                     Mask::Window { left: 3, right: 2 },

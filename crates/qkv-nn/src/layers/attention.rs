@@ -3,10 +3,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use qkv::activation::Activation;
-use qkv::options::{Mask, Normalizer, Score};
+use qkv::options::{Mask, Normalizer};
 
 use super::{Init, Linear, Pass, Rotary};
-use crate::attention::{AttentionExtras, AttentionOptions, Layout, attention, attention_weights};
+use crate::attention::{AttentionExtras, AttentionOptions, Layout, Score, attention, attention_weights};
 
 /// What a layer of self-attention is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub struct SelfAttentionOptions {
     /// How the logits of a query become weights.
     pub normalizer: Normalizer,
     /// Which keys a query may attend to.
-    pub mask: Mask,
+    pub mask: Mask<'static>,
     /// Whether queries and keys are turned by their place.
     pub rotary: bool,
     /// The distance up to which a learned bias tells distances apart; `None` for no bias.

@@ -2,7 +2,9 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use qkv::Offsets;
 use qkv::activation::Activation;
-use qkv::options::{Mask, Normalizer, Score};
+use qkv::options::{Mask, Normalizer};
+
+use crate::attention::Score;
 use qkv::random::Key;
 
 use super::*;

@@ -3,9 +3,10 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qkv::activation::Activation;
-use qkv::options::{Mask, Normalizer, Score};
+use qkv::options::{Mask, Normalizer};
 use qkv_data::{AffixOptions, TextBatch};
 use qkv_nn::attention::Layout;
+use qkv_nn::attention::Score;
 use qkv_nn::layers::{
     Encoder, EncoderOptions, Init, Linear, MixerOptions, NormPlace, Pass, PositionsOptions, SelfAttentionOptions,
     TextEmbedding, TextEmbeddingOptions,

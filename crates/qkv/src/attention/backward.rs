@@ -24,38 +24,50 @@
 
 use std::f64::consts::LOG2_E;
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::forward::{exponent_factor, fill_spans};
-use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, DOTS, Kernels, Transfer};
+use super::additive::{Additive, AdditiveBackward, RankOne};
+use super::choice::{Choice, Scoring};
+use super::edges::{self, Kept};
+use super::forward::exponent_factor;
+use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, DOTS, FORWARD_KEYS, Transfer};
 use super::micro::{Products, Span, Sums};
-use super::pack::{Rows, padded, slabs};
-use super::plan::Block;
-use super::shape::{Gradients, Inputs, Saved, Shape, View};
-use super::softmax::{Again, Gradient};
+use super::pack::{Rows, SLAB, padded, slabs};
+use super::pipeline::{Keys, Pipeline, Place, Tally, Tile};
+use super::plan::{Block, Plan};
+use super::shape::{Gradients, Saved, Shape, View};
+use super::softmax::{self, Gradient};
+use super::steps::{Chain, Mixed, Second};
 use super::work;
-use super::workspace::{Cut, Workspace, own};
-use crate::options::Mask;
+use super::workspace::{Cut, Scratch, Shared, Workspace, own};
+use crate::options::{Bias, Mask};
 
 /// Numbers kept for each query of each head: `shift`, `gain` and `minus_delta`.
 pub(super) const ROW_NUMBERS: usize = 3;
 
 /// What all blocks of a call share.
-struct Call<'a> {
-    kernels: &'static Kernels,
-    inputs: &'a Inputs<'a>,
-    mask: Mask,
-    scale: f32,
+pub(super) struct Call<'a> {
+    pub(super) pipeline: Pipeline<'a>,
     saved: &'a Saved<'a>,
-    d_out: &'a View<'a>,
-    gradients: &'a Gradients<'a>,
-    /// `-lse · log2 e`, what rounding took from it, and `-scale · delta`: `[heads, query tokens]` each.
-    rows: RowNumbers,
+    pub(super) d_out: &'a View<'a>,
+    pub(super) gradients: &'a Gradients<'a>,
+    /// `-lse · log2 e`, what rounding took from it, and `-delta`, times the scale if that is applied there:
+    /// `[heads, query tokens]` each.
+    pub(super) rows: RowNumbers,
     turns: &'a [AtomicUsize],
     /// Whether a thread has panicked, whose turn will not end.
-    abandoned: AtomicBool,
-    layout: Layout,
+    pub(super) abandoned: AtomicBool,
+    pub(super) layout: Layout,
     block_keys: usize,
+    /// Where the gradient of a bias goes that has a number for each pair, if one is wanted.
+    pub(super) d_bias: Option<Shared>,
+    /// Sums over pairs: numbers of each head, and among them, those of the score's weights if they are wanted.
+    pub(super) per_head: usize,
+    d_score: Option<usize>,
+    sums: Shared,
+    /// How many tasks have added their tallies to them.
+    handed_in: AtomicUsize,
 }
 
 /// Where a thread's scratch memory holds what.
@@ -63,116 +75,318 @@ struct Call<'a> {
 pub(super) struct Layout {
     q: usize,
     d_out: usize,
-    weights: usize,
-    gradient: usize,
-    dq: usize,
+    pub(super) weights: usize,
+    pub(super) gradient: usize,
+    pub(super) dq: usize,
     key_panels: usize,
     value_panels: usize,
     keys: usize,
-    dk: usize,
-    dv: usize,
+    pub(super) dk: usize,
+    pub(super) dv: usize,
+    /// Tiles that only some options need: all weights, derivatives of logits by products, what is added to logits.
+    pub(super) whole: usize,
+    pub(super) slope: usize,
+    pub(super) biases: usize,
+    /// Ones, where a score adds numbers.
+    ones: usize,
+    /// Weights of the additive score, in whole registers, and the gradient of them that nobody wants.
+    score: usize,
+    d_score: usize,
     pub(super) total: usize,
 }
 
 impl Layout {
-    pub(super) fn new(Shape { head_dim, value_dim, .. }: Shape, block_keys: usize) -> Self {
+    pub(super) fn new(shape: Shape, choice: &Choice<'_>, block_keys: usize) -> Self {
+        let Shape { head_dim, value_dim, kv_heads, heads } = shape;
         let (head_padded, value_padded) = (padded(head_dim), padded(value_dim));
         let mut cut = Cut::new();
+        let graph = choice.edges().is_some();
+        // a key's gradients of all heads, where edges are followed
+        let rows = if graph { block_keys.max(kv_heads) } else { block_keys };
+        let tile = BACKWARD_QUERIES * BACKWARD_KEYS;
+        let tile_if = |needed: bool| if needed { tile } else { 0 };
+        let is_additive = matches!(choice.scoring, Scoring::Additive { .. });
         Self {
             q: cut.part(slabs(head_dim, BACKWARD_QUERIES)),
             d_out: cut.part(slabs(value_dim, BACKWARD_QUERIES)),
-            weights: cut.part(BACKWARD_QUERIES * BACKWARD_KEYS),
-            gradient: cut.part(BACKWARD_QUERIES * BACKWARD_KEYS),
+            weights: cut.part(tile),
+            gradient: cut.part(tile),
             dq: cut.part(BACKWARD_QUERIES * head_padded),
             key_panels: cut.part(block_keys * head_dim),
             value_panels: cut.part(block_keys * value_dim),
             keys: cut.part(block_keys * head_padded),
-            dk: cut.part(block_keys * head_padded),
-            dv: cut.part(block_keys * value_padded),
+            dk: cut.part(rows * head_padded),
+            dv: cut.part(rows * value_padded),
+            whole: cut.part(tile_if(graph)),
+            slope: cut.part(tile_if(choice.has_slope())),
+            biases: cut.part(if choice.collects_bias() { tile + 16 } else { 0 }),
+            ones: cut.part(if matches!(choice.scoring, Scoring::RankOne { .. }) { BACKWARD_QUERIES * SLAB } else { 0 }),
+            score: cut.part(if is_additive { heads * head_padded } else { 0 }),
+            d_score: cut.part(if is_additive { head_padded } else { 0 }),
             total: cut.total(),
         }
     }
 }
 
+/// What is summed over pairs: numbers of a head for the bias, and for the weights of the score.
+pub(super) fn summed(choice: &Choice<'_>, shape: Shape, gradients: [bool; 2]) -> [usize; 2] {
+    let [score, bias] = gradients;
+    let is_additive = matches!(choice.scoring, Scoring::Additive { .. });
+    let bias = if bias { choice.summed_bias() } else { 0 };
+    [bias, if score && is_additive { padded(shape.head_dim) } else { 0 }]
+}
+
 /// The gradients of checked inputs.
-pub(crate) fn backward(
-    kernels: &'static Kernels,
-    inputs: &Inputs<'_>,
-    (mask, scale): (Mask, f32),
+pub(super) fn backward(
+    pipeline: Pipeline<'_>,
     saved: &Saved<'_>,
-    (d_out, gradients): (&View<'_>, &Gradients<'_>),
+    (d_out, gradients): (&View<'_>, &mut Gradients<'_>),
     workspace: &mut Workspace,
 ) {
-    workspace.plan.backward(inputs, mask);
-    let layout = Layout::new(inputs.shape, workspace.plan.block_keys);
+    let Pipeline { inputs, choice, .. } = pipeline;
+    let shape = inputs.shape;
+    workspace.plan.backward(inputs, choice);
+    let layout = Layout::new(shape, choice, workspace.plan.block_keys);
     workspace.for_threads(layout.total);
-    let rows = inputs.shape.heads * inputs.queries.tokens();
+    let rows = shape.heads * inputs.queries.tokens();
     workspace.rows.reserve(ROW_NUMBERS * rows);
     let turns = &mut workspace.turns;
     turns.clear();
     turns.resize_with(workspace.plan.turns, AtomicUsize::default);
+    let [summed_bias, summed_score] = summed(choice, shape, [gradients.score.is_some(), gradients.bias.is_some()]);
+    let per_head = summed_bias + summed_score;
+    workspace.tallies(shape.heads, per_head);
+    let followed = if workspace.plan.by_query.is_empty() { 0 } else { choice.edges().map_or(0, |edges| edges.edges()) };
+    workspace.by_edge.reserve(Kept::numbers(followed, shape.heads));
+    let kept = Kept::new(Shared(workspace.by_edge.as_mut_ptr()), shape.heads);
+    // Of a dense bias every number is written where every pair takes part.
+    let all_written = matches!(choice.bias, Bias::Dense { .. }) && choice.mask == Mask::Full;
+    if let (Some(bias), false) = (&mut gradients.bias, all_written) {
+        bias.fill(0.0);
+    }
+    let d_bias = gradients.bias.as_mut().map(|bias| Shared(bias.as_mut_ptr()));
 
     let row_numbers = RowNumbers([0, 1, 2].map(|n| workspace.rows.as_mut_ptr().wrapping_add(n * rows)));
+    let sums = Shared(workspace.sums.as_mut_ptr());
     let (plan, threads) = (&workspace.plan, &workspace.threads);
-    let (block_keys, abandoned) = (plan.block_keys, AtomicBool::new(false));
     let call = Call {
-        kernels,
-        inputs,
-        mask,
-        scale,
+        pipeline,
         saved,
         d_out,
         gradients,
         rows: row_numbers,
-        turns,
-        abandoned,
+        turns: &workspace.turns,
+        abandoned: AtomicBool::new(false),
         layout,
-        block_keys,
+        block_keys: plan.block_keys,
+        d_bias,
+        per_head,
+        d_score: (summed_score > 0).then_some(summed_bias),
+        sums,
+        handed_in: AtomicUsize::new(0),
     };
-    work::in_order(plan.shared, |n| call.prepare_share(&plan.blocks[n]));
-    work::in_order(plan.tasks.len(), |n| {
-        let mut scratch = own(threads);
-        for block in plan.tasks[n].clone() {
-            let _abandon = work::Abandon(&call.abandoned);
-            // SAFETY: the scratch memory has the size of the layout.
-            unsafe { call.block(&plan.blocks[block], scratch.as_mut_ptr()) }
+    call.blocks(plan, threads);
+    // SAFETY: the sums have so many numbers, and no thread is at work on them.
+    edges::backward(&call, plan, threads, kept);
+    let heads = if per_head == 0 { 0 } else { shape.heads };
+    for head in 0..heads {
+        // SAFETY: the sums have so many numbers, and no thread is at work on them.
+        let sums = unsafe { std::slice::from_raw_parts(sums.at(head * per_head), per_head) };
+        if let (Some(bias), true) = (&mut gradients.bias, summed_bias > 0) {
+            choice.collect_bias(head, sums, bias);
         }
-    });
+        if let (Some(score), true) = (&mut gradients.score, summed_score > 0) {
+            score[head * shape.head_dim..][..shape.head_dim].copy_from_slice(&sums[summed_bias..][..shape.head_dim]);
+        }
+    }
+}
+
+/// What the backward pass finds the weights again with.
+#[derive(Clone, Copy)]
+pub(super) struct Again {
+    /// A tile of the same shape: what [`Pipeline::gradient_tiles`] names `whole`, where that is not the tile of weights.
+    pub(super) gradient: *mut f32,
+    pub(super) shift: *const f32,
+    pub(super) gain: *const f32,
+}
+
+impl Pipeline<'_> {
+    /// Products of a tile by whatever score there is; `slope`, if not null, becomes the derivative where the score has one.
+    ///
+    /// # Safety
+    ///
+    /// That of [`products`](super::micro::products); the rows are those of `heads`, as many for each, and the tile has `stride`
+    /// numbers a row.
+    pub(super) unsafe fn scores(&self, heads: Range<usize>, products: &Products<'_>, stride: usize, slope: *mut f32) {
+        // SAFETY: by the contract.
+        unsafe {
+            match self.choice.scoring {
+                Scoring::Dot { .. } if stride == FORWARD_KEYS => (self.kernels.scores)(products),
+                Scoring::Dot { .. } => (self.kernels.scores_again)(products),
+                Scoring::RankOne { slope: factor } => {
+                    let (operands, derivative) = (*products, slope);
+                    (self.kernels.rank_one)(&RankOne { operands, stride, slope: factor, derivative });
+                }
+                Scoring::Additive { activation, weights } => {
+                    let rows = products.spans.len() / heads.len();
+                    for (n, head) in heads.enumerate() {
+                        let operands = Products {
+                            left: products.left.add(n * rows * SLAB),
+                            spans: &products.spans[n * rows..][..rows],
+                            out: products.out.add(n * rows * stride),
+                            ..*products
+                        };
+                        let weights = weights[head * products.dim..].as_ptr();
+                        (self.kernels.additive)(&Additive { operands, stride, weights, activation });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Weights from products, as the forward pass had them, and what else the gradient needs.
+    ///
+    /// # Safety
+    ///
+    /// All tiles and numbers have the rows of the place.
+    pub(super) unsafe fn weights_again(
+        &self,
+        place: &Place<'_>,
+        tile: Tile<'_>,
+        again: Again,
+        slope: *mut f32,
+        biases: *mut f32,
+    ) {
+        let scale = if self.is_bare() { self.choice.scale } else { 1.0 };
+        let Again { gradient, shift, gain } = again;
+        // SAFETY: by the contract.
+        unsafe {
+            if !self.is_bare() {
+                self.logits(place, tile, slope, biases);
+            }
+            if self.choice.normalizer.has_sum() {
+                let Tile { start: tile_start, stride, spans, columns } = tile;
+                debug_assert_eq!(stride, BACKWARD_KEYS);
+                let factor = exponent_factor(scale).copysign(scale);
+                (self.kernels.again)(&softmax::Again {
+                    tile: tile_start,
+                    gradient,
+                    spans,
+                    columns,
+                    factor,
+                    shift,
+                    gain,
+                });
+                self.drop(place, tile, gradient, Second::Copied);
+            } else {
+                self.weigh(place, tile, scale, gradient);
+                self.drop(place, tile, gradient, Second::Dropped);
+            }
+        }
+    }
+
+    /// Of the two tiles that [`Pipeline::weights_again`] leaves: what the gradients of weights are multiplied by, and what
+    /// those of all others of a row are.
+    pub(super) fn gradient_tiles(&self, weights: *const f32, whole: *const f32) -> (*const f32, *const f32) {
+        match (self.choice.normalizer.has_sum(), self.choice.dropout) {
+            (true, None) => (weights, weights),
+            (true, Some(_)) => (weights, whole),
+            (false, _) => (whole, whole),
+        }
+    }
+
+    /// What gradients of logits are multiplied by at once, and what those of queries and keys are when they are complete.
+    fn scales(&self) -> (f32, f32) {
+        if self.is_bare() { (self.choice.scale, 1.0) } else { (1.0, self.choice.scale) }
+    }
 }
 
 /// `shift`, `gain` and `minus_delta` of every row.
-struct RowNumbers([*mut f32; ROW_NUMBERS]);
+pub(super) struct RowNumbers([*mut f32; ROW_NUMBERS]);
 
 // SAFETY: a row is written by the unit that prepares it, and read by others only after that.
 unsafe impl Sync for RowNumbers {}
 
 impl RowNumbers {
-    fn at(&self, row: usize) -> [*mut f32; ROW_NUMBERS] {
+    pub(super) fn at(&self, row: usize) -> [*mut f32; ROW_NUMBERS] {
         self.0.map(|numbers| numbers.wrapping_add(row))
     }
 }
 
 impl Call<'_> {
-    /// Prepares as large a share of the queries of a set as the block has of its keys.
-    fn prepare_share(&self, block: &Block) {
-        let (q_len, kv_len) = (self.inputs.queries.len_of(block.set), self.inputs.keys.len_of(block.set));
-        let share = |key: usize| (q_len as u128 * key as u128 / kv_len as u128) as usize;
-        self.prepare(block, share(block.keys.start)..share(block.keys.end));
+    /// The blocks of all sets that are walked through by tiles.
+    fn blocks(&self, plan: &Plan, threads: &[Mutex<Scratch>]) {
+        work::in_order(plan.shared, |n| self.prepare_share(&plan.blocks[n]));
+        work::in_order(plan.tasks.len(), |n| {
+            let mut scratch = own(threads);
+            let _abandon = work::Abandon(&self.abandoned);
+            for block in plan.tasks[n].clone() {
+                // SAFETY: the scratch memory has the size of the layout.
+                unsafe { self.block(&plan.blocks[block], &mut scratch) }
+            }
+            self.hand_in(n, &mut scratch);
+        });
     }
 
-    /// `shift`, `gain` and `minus_delta` of some queries of the block's set, and zeros in their gradient.
-    fn prepare(&self, block: &Block, queries: Range<usize>) {
-        let Shape { head_dim, value_dim, .. } = self.inputs.shape;
-        let tokens = self.inputs.queries.tokens();
-        let first_token = self.inputs.queries.range(block.set).start;
-        let group = self.inputs.shape.group();
-        for head in block.kv_head * group..(block.kv_head + 1) * group {
+    /// Adds what a task has summed over pairs to the sums of all, after all tasks before it: the order of an addition decides
+    /// its bits.
+    pub(super) fn hand_in(&self, task: usize, scratch: &mut Scratch) {
+        if self.per_head == 0 {
+            return;
+        }
+        work::wait_for(&self.handed_in, task, &self.abandoned);
+        let Tally { sums, touched } = scratch.tally();
+        for (head, touched) in touched.iter_mut().enumerate() {
+            for at in std::mem::take(touched) {
+                let at = head * self.per_head + at;
+                // SAFETY: both have as many numbers for each head; the sums are this thread's until the turn is passed on.
+                unsafe {
+                    *self.sums.at(at) += *sums.add(at);
+                    *sums.add(at) = 0.0;
+                }
+            }
+        }
+        self.handed_in.store(task + 1, Ordering::Release);
+    }
+
+    /// The sums of the gradient of the score's weights, of all heads, or null if nobody wants them.
+    pub(super) fn d_score_of(&self, tally: &mut Tally<'_>, heads: Range<usize>) -> *mut f32 {
+        let Some(offset) = self.d_score else { return std::ptr::null_mut() };
+        for head in heads {
+            tally.touch(head, offset..self.per_head);
+        }
+        tally.sums.wrapping_add(offset)
+    }
+
+    /// Prepares as large a share of the queries of a set as the block has of its keys.
+    fn prepare_share(&self, block: &Block) {
+        let inputs = self.pipeline.inputs;
+        let (q_len, kv_len) = (inputs.queries.len_of(block.set), inputs.keys.len_of(block.set));
+        let share = |key: usize| (q_len as u128 * key as u128 / kv_len as u128) as usize;
+        self.prepare(block.set, self.heads_of(block.kv_head), share(block.keys.start)..share(block.keys.end));
+    }
+
+    /// The heads of the query that share a head of keys.
+    fn heads_of(&self, kv_head: usize) -> Range<usize> {
+        let group = self.pipeline.inputs.shape.group();
+        kv_head * group..(kv_head + 1) * group
+    }
+
+    /// `shift`, `gain` and `minus_delta` of some queries of a set, and zeros in their gradient.
+    pub(super) fn prepare(&self, set: usize, heads: Range<usize>, queries: Range<usize>) {
+        let inputs = self.pipeline.inputs;
+        let Shape { head_dim, value_dim, .. } = inputs.shape;
+        let tokens = inputs.queries.tokens();
+        let first_token = inputs.queries.range(set).start;
+        let (scale, _) = self.pipeline.scales();
+        let has_sum = self.pipeline.choice.normalizer.has_sum();
+        for head in heads {
             for first in queries.clone().step_by(DOTS) {
                 let count = DOTS.min(queries.end - first);
                 let first = first_token + first;
                 let rows = |view: &View<'_>| view.rows(first, head, count, value_dim);
                 // SAFETY: the inputs were checked to hold the rows.
-                let deltas = unsafe { (self.kernels.row_dots)(rows(self.d_out), rows(&self.saved.out)) };
+                let deltas = unsafe { (self.pipeline.kernels.row_dots)(rows(self.d_out), rows(&self.saved.out)) };
                 for (token, delta) in (first..first + count).zip(deltas) {
                     let row = head * tokens + token;
                     let [shift, gain, minus_delta] = self.rows.at(row);
@@ -184,7 +398,7 @@ impl Call<'_> {
                     unsafe {
                         *shift = exact as f32;
                         *gain = if lse.is_finite() { (exact - f64::from(*shift)).exp2() as f32 } else { 1.0 };
-                        *minus_delta = -self.scale * delta;
+                        *minus_delta = if has_sum { -scale * delta } else { 0.0 };
                         std::slice::from_raw_parts_mut(self.gradients.query.row(token, head), head_dim).fill(0.0);
                     }
                 }
@@ -197,10 +411,11 @@ impl Call<'_> {
     ///
     /// # Safety
     ///
-    /// `scratch` has the size of the layout and is this thread's alone.
-    unsafe fn block(&self, block: &Block, scratch: *mut f32) {
+    /// `scratch` has the size of the layout.
+    unsafe fn block(&self, block: &Block, scratch: &mut Scratch) {
         if block.turns.is_none() {
-            self.prepare(block, 0..self.inputs.queries.len_of(block.set));
+            let q_len = self.pipeline.inputs.queries.len_of(block.set);
+            self.prepare(block.set, self.heads_of(block.kv_head), 0..q_len);
         }
         for first in block.keys.clone().step_by(self.block_keys) {
             let keys = first..(first + self.block_keys).min(block.keys.end);
@@ -214,27 +429,32 @@ impl Call<'_> {
     /// # Safety
     ///
     /// That of [`Call::block`].
-    unsafe fn keys(&self, block: &Block, keys: Range<usize>, scratch: *mut f32) {
-        let (kernels, layout) = (self.kernels, self.layout);
-        let shape @ Shape { head_dim, value_dim, .. } = self.inputs.shape;
+    unsafe fn keys(&self, block: &Block, keys: Range<usize>, scratch: &mut Scratch) {
+        let (pipeline, layout) = (&self.pipeline, self.layout);
+        let (kernels, inputs, mask) = (pipeline.kernels, pipeline.inputs, pipeline.choice.mask);
+        let shape @ Shape { head_dim, value_dim, .. } = inputs.shape;
         let (head_padded, value_padded) = (padded(head_dim), padded(value_dim));
         let &Block { set, kv_head, turns, .. } = block;
-        let q_len = self.inputs.queries.len_of(set);
-        let kv_token = self.inputs.keys.range(set).start + keys.start;
-        let (key, value) = (&self.inputs.key, &self.inputs.value);
+        let q_len = inputs.queries.len_of(set);
+        let kv_token = inputs.keys.range(set).start + keys.start;
+        let (key, value) = (&inputs.key, &inputs.value);
+        let (_, scale) = pipeline.scales();
+        let numbers = scratch.numbers();
+        let mut tally = scratch.tally();
         // SAFETY: the parts of the scratch memory are as long as the layout made them, for as many rows as a block has; inputs and
         // gradients were checked to hold the rows of the set.
         unsafe {
-            let (dk, dv) = (scratch.add(layout.dk), scratch.add(layout.dv));
+            let (dk, dv) = (numbers.add(layout.dk), numbers.add(layout.dv));
             let from = key.rows(kv_token, kv_head, keys.len(), head_dim);
-            (kernels.pack_panels)(from, scratch.add(layout.key_panels));
-            (kernels.pack_rows)(from, scratch.add(layout.keys), head_padded);
+            (kernels.pack_panels)(from, numbers.add(layout.key_panels));
+            (kernels.pack_rows)(from, numbers.add(layout.keys), head_padded);
             let from = value.rows(kv_token, kv_head, keys.len(), value_dim);
-            (kernels.pack_panels)(from, scratch.add(layout.value_panels));
+            (kernels.pack_panels)(from, numbers.add(layout.value_panels));
             std::slice::from_raw_parts_mut(dk, keys.len() * head_padded).fill(0.0);
             std::slice::from_raw_parts_mut(dv, keys.len() * value_padded).fill(0.0);
+            self.lay_out_score(numbers);
 
-            let seen = if q_len == 0 { 0..0 } else { self.mask.queries(keys.clone(), q_len) };
+            let seen = if q_len == 0 { 0..0 } else { mask.queries(keys.clone(), q_len) };
             let tiles = q_len.div_ceil(BACKWARD_QUERIES);
             for member in 0..shape.group() {
                 let head = kv_head * shape.group() + member;
@@ -247,34 +467,38 @@ impl Call<'_> {
                     if queries.is_empty() {
                         continue;
                     }
-                    self.tile((set, head), queries.clone(), keys.clone(), scratch);
+                    let added = self.tile((set, head), queries.clone(), keys.clone(), numbers, &mut tally);
                     if let Some(turns) = turns {
-                        let first_keys = self.mask.keys(grid, self.inputs.keys.len_of(set)).start;
+                        let first_keys = mask.keys(grid, inputs.keys.len_of(set)).start;
                         work::wait_for(
                             &turns[tile],
                             keys.start / self.block_keys - first_keys / self.block_keys,
                             &self.abandoned,
                         );
                     }
-                    let token = self.inputs.queries.range(set).start + queries.start;
-                    (kernels.add_rows)(&Transfer {
-                        from: scratch.add(layout.dq),
-                        from_stride: head_padded,
-                        to: self.gradients.query.row(token, head),
-                        to_stride: self.gradients.query.row_stride(),
-                        rows: queries.len(),
-                        dim: head_dim,
-                        factors: std::ptr::null(),
-                    });
+                    let token = inputs.queries.range(set).start + queries.start;
+                    if added {
+                        (kernels.add_rows)(&Transfer {
+                            from: numbers.add(layout.dq),
+                            from_stride: head_padded,
+                            to: self.gradients.query.row(token, head),
+                            to_stride: self.gradients.query.row_stride(),
+                            rows: queries.len(),
+                            dim: head_dim,
+                            factors: std::ptr::null(),
+                            factor: scale,
+                        });
+                    }
                     if let Some(turns) = turns {
                         turns[tile].fetch_add(1, Ordering::Release);
                     }
                 }
             }
 
-            for (from, from_stride, to, dim) in
-                [(dk, head_padded, &self.gradients.key, head_dim), (dv, value_padded, &self.gradients.value, value_dim)]
-            {
+            for (from, from_stride, to, dim, factor) in [
+                (dk, head_padded, &self.gradients.key, head_dim, scale),
+                (dv, value_padded, &self.gradients.value, value_dim, pipeline.choice.kept_factor()),
+            ] {
                 (kernels.write_rows)(&Transfer {
                     from,
                     from_stride,
@@ -283,30 +507,69 @@ impl Call<'_> {
                     rows: keys.len(),
                     dim,
                     factors: std::ptr::null(),
+                    factor,
                 });
             }
         }
     }
 
+    /// What a score that is no product needs beside its operands.
+    ///
+    /// # Safety
+    ///
+    /// The scratch memory has the size of the layout.
+    unsafe fn lay_out_score(&self, scratch: *mut f32) {
+        let layout = self.layout;
+        let Shape { heads, head_dim, .. } = self.pipeline.inputs.shape;
+        // SAFETY: by the contract.
+        unsafe {
+            match self.pipeline.choice.scoring {
+                Scoring::Dot { .. } => {}
+                Scoring::RankOne { .. } => {
+                    std::slice::from_raw_parts_mut(scratch.add(layout.ones), BACKWARD_QUERIES * SLAB).fill(1.0);
+                }
+                Scoring::Additive { weights, .. } => {
+                    let from = Rows { start: weights.as_ptr(), stride: head_dim, count: heads, dim: head_dim };
+                    (self.pipeline.kernels.pack_rows)(from, scratch.add(layout.score), padded(head_dim));
+                }
+            }
+        }
+    }
+
     /// One tile of queries against the keys in scratch memory: adds to `dk` and `dv`, and leaves their part of `d_query` in
-    /// `dq`.
+    /// `dq`. Returns whether there is any.
     ///
     /// # Safety
     ///
     /// That of [`Call::block`]; keys and values are packed.
-    unsafe fn tile(&self, (set, head): (usize, usize), queries: Range<usize>, keys: Range<usize>, scratch: *mut f32) {
-        let (kernels, layout) = (self.kernels, self.layout);
-        let Shape { head_dim, value_dim, .. } = self.inputs.shape;
+    unsafe fn tile(
+        &self,
+        (set, head): (usize, usize),
+        queries: Range<usize>,
+        keys: Range<usize>,
+        scratch: *mut f32,
+        tally: &mut Tally<'_>,
+    ) -> bool {
+        let (pipeline, layout) = (&self.pipeline, self.layout);
+        let (kernels, inputs, choice) = (pipeline.kernels, pipeline.inputs, pipeline.choice);
+        let Shape { head_dim, value_dim, .. } = inputs.shape;
         let (head_padded, value_padded) = (padded(head_dim), padded(value_dim));
-        let token = self.inputs.queries.range(set).start + queries.start;
-        let kv_len = self.inputs.keys.len_of(set);
+        let token = inputs.queries.range(set).start + queries.start;
         let rows = queries.len();
-        let row = head * self.inputs.queries.tokens() + token;
+        let row = head * inputs.queries.tokens() + token;
+        let mut spans = [Span::NONE; BACKWARD_QUERIES];
+        let spans = &mut spans[..rows];
+        if choice.edges().is_some() {
+            pipeline.fill_spans(spans, set, &queries, &keys);
+            if spans.iter().all(|span| span.is_empty()) {
+                return false;
+            }
+        }
         // SAFETY: as in `keys`, for BACKWARD_QUERIES rows.
         unsafe {
             let (q, d_out, dq) = (scratch.add(layout.q), scratch.add(layout.d_out), scratch.add(layout.dq));
             let (weights, gradient) = (scratch.add(layout.weights), scratch.add(layout.gradient));
-            let from = self.inputs.query.rows(token, head, rows, head_dim);
+            let from = inputs.query.rows(token, head, rows, head_dim);
             let next = -(BACKWARD_QUERIES as isize);
             (kernels.pack_slabs)(from, 1.0, q, BACKWARD_QUERIES, next);
             let from = self.d_out.rows(token, head, rows, value_dim);
@@ -321,31 +584,34 @@ impl Call<'_> {
             });
             std::slice::from_raw_parts_mut(dq, rows * head_padded).fill(0.0);
 
-            let mut spans = [Span::NONE; BACKWARD_QUERIES];
-            let spans = &mut spans[..rows];
             for first in keys.clone().step_by(BACKWARD_KEYS) {
                 let part = first..(first + BACKWARD_KEYS).min(keys.end);
-                fill_spans(spans, self.mask, &queries, &part, kv_len);
+                pipeline.fill_spans(spans, set, &queries, &part);
                 if spans.iter().all(|span| span.is_empty()) {
                     continue;
                 }
                 let at = first - keys.start;
                 let (spans, columns) = (&*spans, part.len().next_multiple_of(kernels.lanes));
-                (kernels.scores_again)(&Products {
+                let place = Place { set, heads: head..head + 1, queries: queries.clone(), keys: Keys::From(first) };
+                pipeline.prefetch_bias(&place, part.len(), self.d_bias);
+                let slope = if choice.has_slope() { scratch.add(layout.slope) } else { std::ptr::null_mut() };
+                let products = Products {
                     left: q,
                     height: BACKWARD_QUERIES,
                     right: scratch.add(layout.key_panels + at * head_dim),
                     dim: head_dim,
                     spans,
                     out: weights,
-                });
-                let factor = exponent_factor(self.scale).copysign(self.scale);
+                };
+                pipeline.scores(head..head + 1, &products, BACKWARD_KEYS, slope);
+                let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans, columns };
                 let [shift, gain, minus_delta] = self.rows.at(row).map(<*mut f32>::cast_const);
-                (kernels.again)(&Again { tile: weights, gradient, spans, columns, factor, shift, gain });
+                let again = Again { gradient, shift, gain };
+                pipeline.weights_again(&place, tile, again, slope, scratch.add(layout.biases));
                 let by_key = Sums {
                     left: weights,
                     right: d_out,
-                    right_stride: super::pack::SLAB,
+                    right_stride: SLAB,
                     out: scratch.add(layout.dv + at * value_padded),
                     out_stride: value_padded,
                     rows: part.len(),
@@ -354,36 +620,77 @@ impl Call<'_> {
                     rescale: std::ptr::null(),
                 };
                 (kernels.by_key)(&by_key);
-                (kernels.gradient)(
-                    &Products {
-                        left: d_out,
-                        height: BACKWARD_QUERIES,
-                        right: scratch.add(layout.value_panels + at * value_dim),
-                        dim: value_dim,
-                        spans,
-                        out: gradient,
-                    },
-                    &Gradient { weights, minus_delta, scale: self.scale },
-                );
-                (kernels.by_key)(&Sums {
+                let products = Products {
+                    left: d_out,
+                    height: BACKWARD_QUERIES,
+                    right: scratch.add(layout.value_panels + at * value_dim),
+                    dim: value_dim,
+                    spans,
+                    out: gradient,
+                };
+                let (scale, _) = pipeline.scales();
+                let (kept, whole) = pipeline.gradient_tiles(weights, gradient);
+                if std::ptr::eq(kept, whole) && std::ptr::eq(kept, weights) {
+                    (kernels.gradient)(&products, &Gradient { weights, minus_delta, scale });
+                } else {
+                    let factor = scale * choice.kept_factor();
+                    (kernels.mixed)(&products, &Mixed { kept, whole, minus_delta, factor });
+                }
+                let d_logits = Tile { start: gradient, ..tile };
+                if let Some(d_bias) = self.d_bias {
+                    pipeline.bias_gradient(&place, d_logits, tally, (self.per_head, d_bias.at(0)));
+                }
+                if choice.has_slope() {
+                    (kernels.chain)(&Chain { tile: gradient, slope, stride: BACKWARD_KEYS, spans });
+                }
+                let d_key = Sums {
                     left: gradient,
                     right: q,
                     out: scratch.add(layout.dk + at * head_padded),
                     out_stride: head_padded,
                     columns: head_padded,
                     ..by_key
-                });
-                (kernels.by_query)(&Sums {
+                };
+                let d_query = Sums {
                     left: gradient,
                     right: scratch.add(layout.keys + at * head_padded),
                     right_stride: head_padded,
                     out: dq,
-                    out_stride: head_padded,
                     rows,
-                    columns: head_padded,
-                    ..by_key
-                });
+                    ..d_key
+                };
+                match choice.scoring {
+                    Scoring::Dot { .. } => {
+                        (kernels.by_key)(&d_key);
+                        (kernels.by_query)(&d_query);
+                    }
+                    // the derivative of the sum by either side is 1
+                    Scoring::RankOne { .. } => {
+                        let ones = scratch.add(layout.ones).cast_const();
+                        (kernels.by_key)(&Sums { right: ones, ..d_key });
+                        (kernels.by_query)(&Sums { right: ones, ..d_query });
+                    }
+                    Scoring::Additive { activation, .. } => {
+                        let sums = self.d_score_of(tally, head..head + 1);
+                        let unwanted = scratch.add(layout.d_score);
+                        (kernels.additive_backward)(&AdditiveBackward {
+                            gradient,
+                            stride: BACKWARD_KEYS,
+                            spans,
+                            q,
+                            height: BACKWARD_QUERIES,
+                            k: d_query.right,
+                            weights: scratch.add(layout.score + head * head_padded),
+                            dim: head_padded,
+                            activation,
+                            dq,
+                            dk: d_key.out,
+                            dw: if sums.is_null() { unwanted } else { sums.add(head * self.per_head) },
+                        });
+                    }
+                }
             }
         }
+        true
     }
 }

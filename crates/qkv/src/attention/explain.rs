@@ -2,14 +2,17 @@
 //!
 //! Belongs here: figures that follow from plan and layout. Does not: measuring, which `peak.rs` and the caller do.
 
+use std::ops::Range;
+
 use super::backward::{self, ROW_NUMBERS};
-use super::forward;
+use super::choice::Choice;
+use super::edges::Kept;
 use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_KEYS, FORWARD_QUERIES, Kernels};
 use super::plan::Plan;
 use super::shape::{AttentionError, Inputs, Shape, View};
 use crate::isa::Isa;
 use crate::offsets::Offsets;
-use crate::options::Mask;
+use crate::options::Options;
 
 /// Rows and columns that are computed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,7 @@ pub struct Explanation {
     pub pairs: u128,
     /// Threads that scratch memory was counted for.
     pub threads: usize,
-    /// Bytes of query, key and value.
+    /// Bytes of query, key and value, and of what is learned of score and bias.
     pub input_bytes: u128,
     /// Bytes of the result and its log-sum-exps.
     pub output_bytes: u128,
@@ -91,26 +94,32 @@ pub fn explain(
     shape: Shape,
     queries: &Offsets,
     keys: &Offsets,
-    mask: Mask,
+    options: &Options<'_>,
     threads: usize,
 ) -> Result<Explanation, AttentionError> {
     // Heads, widths and sets are checked as those of a call; slices cannot be too short where no set has a vector.
     let no_vectors = |offsets: &Offsets| Offsets::from_lengths(vec![0; offsets.sets()]);
     let (no_queries, no_keys) = (no_vectors(queries), no_vectors(keys));
-    let nothing = View::new(&[], 0, 0);
-    let inputs = Inputs { shape, query: nothing, key: nothing, value: nothing, queries: &no_queries, keys: &no_keys };
+    let [query, key, value] =
+        [(shape.heads, shape.head_dim), (shape.kv_heads, shape.head_dim), (shape.kv_heads, shape.value_dim)]
+            .map(|(heads, dim)| View::new(&[], heads, dim));
+    let inputs = Inputs { shape, query, key, value, queries: &no_queries, keys: &no_keys };
     inputs.check()?;
     // The plan asks for shapes alone, never for a number.
     let inputs = Inputs { queries, keys, ..inputs };
 
-    let pairs = queries.lengths().zip(keys.lengths()).map(|(q, kv)| mask.pairs(q, kv) as u128).sum::<u128>();
-    let (flops, bytes) = (Flops::of(shape, pairs), Bytes::of(&inputs));
+    let choice = &Choice::new(&inputs, options)?;
+    let pairs = match choice.edges() {
+        Some(edges) => edges.edges() as u128,
+        None => queries.lengths().zip(keys.lengths()).map(|(q, kv)| options.mask.pairs(q, kv) as u128).sum::<u128>(),
+    };
+    let (flops, bytes) = (Flops::of(shape, pairs), Bytes::of(&inputs, choice));
     let (threads, isa) = (threads.max(1), Isa::detect());
     let [products, sums] = Kernels::of(isa).register_tiles.map(|[rows, columns]| Tile { rows, columns });
     let mut plan = Plan::default();
-    let forward = Scratch::forward(&inputs, mask, &mut plan);
-    let both = forward.then(&Scratch::backward(&inputs, mask, &mut plan));
-    let backward = Scratch::backward(&inputs, mask, &mut Plan::default());
+    let forward = Scratch::forward(&inputs, choice, &mut plan);
+    let both = forward.then(&Scratch::backward(&inputs, choice, &mut plan));
+    let backward = Scratch::backward(&inputs, choice, &mut Plan::default());
     let scratch_bytes = both.bytes(threads);
     Ok(Explanation {
         isa,
@@ -165,7 +174,7 @@ struct Bytes {
 }
 
 impl Bytes {
-    fn of(inputs: &Inputs<'_>) -> Self {
+    fn of(inputs: &Inputs<'_>, choice: &Choice<'_>) -> Self {
         let Shape { heads, kv_heads, head_dim, value_dim } = inputs.shape;
         let product =
             |sizes: [usize; 3]| sizes.iter().map(|&size| size as u128).product::<u128>() * size_of::<f32>() as u128;
@@ -173,14 +182,15 @@ impl Bytes {
         let out = product([q_len, heads, value_dim]);
         let inputs = product([q_len, heads, head_dim])
             + product([kv_len, kv_heads, head_dim])
-            + product([kv_len, kv_heads, value_dim]);
+            + product([kv_len, kv_heads, value_dim])
+            + choice.learned().iter().map(|&numbers| product([numbers, 1, 1])).sum::<u128>();
         let lse = q_len as u128 * heads as u128 * size_of::<f64>() as u128;
         Self { inputs, outputs: out + lse, gradients: out + inputs }
     }
 }
 
 /// What a call leaves in its workspace.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Scratch {
     units: usize,
     tasks: usize,
@@ -191,37 +201,64 @@ struct Scratch {
     rows: usize,
     /// Numbers of each thread.
     thread: usize,
+    /// Numbers of results of parts, of a bias by difference, of gradients that are summed over pairs, and of edges.
+    partial: usize,
+    differences: usize,
+    sums: usize,
+    by_edge: usize,
+    /// Heads whose sums a thread keeps apart.
+    touched: usize,
+    starts: usize,
     turns: usize,
     plan_bytes: usize,
 }
 
 impl Scratch {
-    fn forward(inputs: &Inputs<'_>, mask: Mask, plan: &mut Plan) -> Self {
-        plan.forward(inputs, mask);
+    fn forward(inputs: &Inputs<'_>, choice: &Choice<'_>, plan: &mut Plan) -> Self {
+        plan.forward(inputs, choice);
         Self {
-            units: plan.units.len(),
-            tasks: plan.tasks.len(),
+            units: plan.units.len() + plan.parts.len() + plan.by_query.len(),
+            tasks: plan.tasks.len() + plan.parts.len() + plan.by_query.len(),
             waves: plan.waves.iter().filter(|(packings, _)| !packings.is_empty()).count(),
             packed: plan.packed,
             rows: 0,
-            thread: forward::Layout::new(inputs.shape, plan.own_keys).total,
+            thread: plan.forward_layout(inputs.shape, choice).total,
+            partial: plan.partial,
             turns: 0,
-            plan_bytes: plan.bytes(),
+            ..Self::of_bias(inputs, choice)
         }
+        .with_plan(plan)
     }
 
-    fn backward(inputs: &Inputs<'_>, mask: Mask, plan: &mut Plan) -> Self {
-        plan.backward(inputs, mask);
+    /// What a bias takes in either pass.
+    fn of_bias(inputs: &Inputs<'_>, choice: &Choice<'_>) -> Self {
+        let mut starts = Vec::new();
+        choice.lay_out_starts(inputs, &mut starts);
+        let differences = inputs.shape.heads * choice.differences.width();
+        Self { differences, starts: starts.capacity(), ..Self::default() }
+    }
+
+    fn with_plan(self, plan: &Plan) -> Self {
+        Self { plan_bytes: plan.bytes(), ..self }
+    }
+
+    fn backward(inputs: &Inputs<'_>, choice: &Choice<'_>, plan: &mut Plan) -> Self {
+        plan.backward(inputs, choice);
+        let per_head = backward::summed(choice, inputs.shape, [true; 2]).iter().sum::<usize>();
+        let heads = if per_head == 0 { 0 } else { inputs.shape.heads };
+        let followed = if plan.by_query.is_empty() { 0 } else { choice.edges().map_or(0, |edges| edges.edges()) };
         Self {
-            units: plan.blocks.len(),
-            tasks: plan.tasks.len(),
-            waves: 0,
-            packed: 0,
+            units: plan.blocks.len() + plan.by_query.len() + plan.by_key.len(),
+            tasks: plan.tasks.len() + plan.by_query.len() + plan.by_key.len(),
             rows: ROW_NUMBERS * inputs.shape.heads * inputs.queries.tokens(),
-            thread: backward::Layout::new(inputs.shape, plan.block_keys).total,
+            thread: backward::Layout::new(inputs.shape, choice, plan.block_keys).total,
             turns: plan.turns,
-            plan_bytes: plan.bytes(),
+            sums: heads * per_head,
+            touched: heads,
+            by_edge: Kept::numbers(followed, inputs.shape.heads),
+            ..Self::of_bias(inputs, choice)
         }
+        .with_plan(plan)
     }
 
     /// The same workspace after another call, whose plan was made in the same memory.
@@ -230,6 +267,10 @@ impl Scratch {
             packed: self.packed.max(next.packed),
             rows: self.rows.max(next.rows),
             thread: self.thread.max(next.thread),
+            partial: self.partial.max(next.partial),
+            sums: self.sums.max(next.sums),
+            by_edge: self.by_edge.max(next.by_edge),
+            touched: self.touched.max(next.touched),
             turns: self.turns.max(next.turns),
             plan_bytes: next.plan_bytes,
             ..self
@@ -238,9 +279,11 @@ impl Scratch {
 
     fn bytes(&self, threads: usize) -> u128 {
         let lines = |numbers: usize| numbers.div_ceil(16) as u128 * 64;
-        let shared =
-            lines(self.packed) + lines(self.rows) + (self.turns * size_of::<usize>() + self.plan_bytes) as u128;
-        shared + threads as u128 * lines(self.thread)
+        let buffers = [self.packed, self.rows, self.partial, self.differences, self.sums, self.by_edge];
+        let shared = buffers.map(lines).iter().sum::<u128>()
+            + ((self.turns + self.starts) * size_of::<usize>() + self.plan_bytes) as u128;
+        let thread = lines(self.thread) + lines(self.sums) + (self.touched * size_of::<Range<usize>>()) as u128;
+        shared + threads as u128 * thread
     }
 }
 
@@ -248,10 +291,10 @@ impl Scratch {
 mod tests {
     use super::super::{Gradients, Saved, ViewMut, Workspace, attention_backward, attention_forward};
     use super::*;
-    use crate::options::Options;
+    use crate::options::Mask;
 
     /// Bytes of a workspace after a forward pass, and after a backward pass as well.
-    fn measured(shape: Shape, (queries, keys): (&Offsets, &Offsets), mask: Mask, threads: usize) -> [usize; 2] {
+    fn measured(shape: Shape, (queries, keys): (&Offsets, &Offsets), mask: Mask<'_>, threads: usize) -> [usize; 2] {
         let Shape { heads, kv_heads, head_dim, value_dim } = shape;
         let zeros = |offsets: &Offsets, heads: usize, dim: usize| vec![0.0_f32; offsets.tokens() * heads * dim];
         let (query, key) = (zeros(queries, heads, head_dim), zeros(keys, kv_heads, head_dim));
@@ -266,18 +309,18 @@ mod tests {
             queries,
             keys,
         };
-        let options = Options { mask, ..Options::default() };
+        let options = masked(mask);
         let mut workspace = Workspace::new();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
             let out_view = ViewMut::new(&mut out, heads, value_dim);
             attention_forward(&inputs, &options, out_view, &mut lse, &mut workspace).expect("it fits");
             let forward = workspace.bytes();
-            let gradients = Gradients {
-                query: ViewMut::new(&mut dq, heads, head_dim),
-                key: ViewMut::new(&mut dk, kv_heads, head_dim),
-                value: ViewMut::new(&mut dv, kv_heads, value_dim),
-            };
+            let gradients = Gradients::new(
+                ViewMut::new(&mut dq, heads, head_dim),
+                ViewMut::new(&mut dk, kv_heads, head_dim),
+                ViewMut::new(&mut dv, kv_heads, value_dim),
+            );
             let saved = Saved { out: View::new(&out, heads, value_dim), lse: &lse };
             let d_out = View::new(&d_out, heads, value_dim);
             attention_backward(&inputs, &options, &saved, d_out, gradients, &mut workspace).expect("it fits");
@@ -285,8 +328,12 @@ mod tests {
         })
     }
 
+    fn masked(mask: Mask<'_>) -> Options<'_> {
+        Options { mask, ..Options::default() }
+    }
+
     /// A shape, lengths of sets of queries, those of keys if they are others, a mask, and threads.
-    type Case<'a> = (Shape, &'a [usize], Option<&'a [usize]>, Mask, usize);
+    type Case<'a> = (Shape, &'a [usize], Option<&'a [usize]>, Mask<'a>, usize);
 
     #[test]
     fn scratch_memory_is_what_a_workspace_then_holds() {
@@ -303,7 +350,7 @@ mod tests {
         for (shape, q_lens, kv_lens, mask, threads) in cases {
             let queries = Offsets::from_lengths(q_lens.iter().copied());
             let keys = Offsets::from_lengths(kv_lens.unwrap_or(q_lens).iter().copied());
-            let said = explain(shape, &queries, &keys, mask, threads).expect("it fits");
+            let said = explain(shape, &queries, &keys, &masked(mask), threads).expect("it fits");
             let predicted = [said.forward.scratch_bytes, said.scratch_bytes];
             for (predicted, measured) in predicted.into_iter().zip(measured(shape, (&queries, &keys), mask, threads)) {
                 let near = (predicted as f64 - measured as f64).abs() <= 0.02 * measured as f64 + 1024.0;
@@ -316,7 +363,7 @@ mod tests {
     fn work_and_memory_are_counted_by_hand() {
         let shape = Shape { heads: 4, kv_heads: 2, head_dim: 16, value_dim: 8 };
         let sets = Offsets::from_lengths([10, 3]);
-        let said = explain(shape, &sets, &sets, Mask::Causal { offset: 0 }, 2).expect("it fits");
+        let said = explain(shape, &sets, &sets, &masked(Mask::Causal { offset: 0 }), 2).expect("it fits");
         let pairs = 55 + 6;
         assert_eq!(said.pairs, pairs);
         assert_eq!((said.forward.flops, said.backward.flops), (2 * pairs * 4 * 24, 2 * pairs * 4 * 64));
@@ -331,7 +378,7 @@ mod tests {
     #[test]
     fn what_a_call_would_refuse_is_refused() {
         let sets = Offsets::from_lengths([4]);
-        let full = |shape, keys: &Offsets| explain(shape, &sets, keys, Mask::Full, 1);
+        let full = |shape, keys: &Offsets| explain(shape, &sets, keys, &masked(Mask::Full), 1);
         let odd = Shape { heads: 3, kv_heads: 2, head_dim: 4, value_dim: 4 };
         assert_eq!(full(odd, &sets), Err(AttentionError::Heads { heads: 3, kv_heads: 2 }));
         assert_eq!(full(Shape::new(1, 0), &sets), Err(AttentionError::Dims { head_dim: 0, value_dim: 0 }));
@@ -342,8 +389,8 @@ mod tests {
     #[test]
     fn a_long_sequence_is_explained_without_its_memory() {
         let sets = Offsets::from_lengths([1 << 22]);
-        let said =
-            explain(Shape::new(1, 64), &sets, &sets, Mask::Window { left: 128, right: 128 }, 2).expect("it fits");
+        let said = explain(Shape::new(1, 64), &sets, &sets, &masked(Mask::Window { left: 128, right: 128 }), 2)
+            .expect("it fits");
         assert_eq!(said.pairs, (1_u128 << 22) * 257 - 128 * 129);
         assert!(said.scratch_bytes < said.peak_bytes);
     }

@@ -2,13 +2,15 @@
 //!
 //! None of it is in the hot path of training, so it is written plainly.
 
+use super::choice::{Choice, Scoring};
 use super::kernels::Kernels;
 use super::pack::Rows;
+use super::pipeline::Pipeline;
 use super::shape::{AttentionError, Inputs, Saved, Shape, View, ViewMut};
 use super::workspace::Workspace;
 use crate::isa::Isa;
 use crate::offsets::Offsets;
-use crate::options::{Options, Score};
+use crate::options::{Normalizer, Options, Score, ScoreActivation};
 
 /// Of which heads and queries [`attention_weights`] are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +26,10 @@ pub struct Chosen<'a> {
 /// The weights of some queries, from the log-sum-exps that [`attention_forward`](super::attention_forward) left:
 ///
 /// ```text
-/// weights[h][i][j] = e^(scale · q_i · k_j - lse_i),  0 where the mask forbids
+/// weights[h][i][j] = e^(logit_ij - lse_i),  0 where the mask forbids
 /// ```
+///
+/// or what other normalisers make of the logit; all of them, whatever dropout leaves out.
 ///
 /// `weights` is `[chosen.heads, chosen.queries, kv_len]`. The values of `inputs` are not read. Takes time and memory in
 /// proportion to the result.
@@ -42,8 +46,8 @@ pub fn attention_weights(
 ) -> Result<(), AttentionError> {
     inputs.check()?;
     inputs.check_lse(lse.len())?;
-    let (mask, scale) = super::supported(inputs, options)?;
-    let Shape { heads, head_dim, .. } = inputs.shape;
+    let choice = Choice::new(inputs, options)?;
+    let Shape { heads, .. } = inputs.shape;
     check_choice("set", &[chosen.set], inputs.queries.sets())?;
     check_choice("head", chosen.heads, heads)?;
     let queries = inputs.queries.range(chosen.set);
@@ -57,24 +61,81 @@ pub fn attention_weights(
     if needed == 0 {
         return Ok(());
     }
+    let mut workspace = Workspace::new();
+    let (differences, starts) = super::lay_out(inputs, &choice, &mut workspace);
     let kernels = Kernels::of(Isa::detect());
+    let pipeline = Pipeline { kernels, inputs, choice: &choice, differences, starts: &starts };
     let chosen_rows = chosen.heads.iter().flat_map(|&head| chosen.queries.iter().map(move |&i| (head, i)));
     for ((head, i), row) in chosen_rows.zip(weights.chunks_exact_mut(keys.len())) {
         row.fill(0.0);
-        let query = inputs.query.row(queries.start + i, head);
         let lse = lse[head * inputs.queries.tokens() + queries.start + i];
         if lse == f64::NEG_INFINITY {
             continue;
         }
-        for j in mask.row(i, keys.len()) {
-            let key = inputs.key.row(keys.start + j, head / inputs.shape.group());
-            let [query, key] = [query, key].map(|start| Rows { start, stride: 0, count: 1, dim: head_dim });
-            // SAFETY: the inputs were checked to hold both rows.
-            let [product, ..] = unsafe { (kernels.row_dots)(query, key) };
-            row[j] = (f64::from(product) * f64::from(scale) - lse).exp() as f32;
+        let edges = choice.edges().map(|edges| (edges, edges.row_offsets()[queries.start + i]));
+        let allowed = match edges {
+            None => options.mask.row(i, keys.len()),
+            Some((edges, _)) => 0..edges.neighbours(queries.start + i).len(),
+        };
+        let count = allowed.len() as f64;
+        for n in allowed {
+            // the key, and its edge if there are any
+            let (j, edge) = match edges {
+                None => (n, 0),
+                Some((edges, first)) => (edges.columns()[first + n] as usize - keys.start, first + n),
+            };
+            let logit =
+                pipeline.score(chosen.set, head, i, j) + f64::from(pipeline.bias_of(chosen.set, head, i, j, edge));
+            row[j] = match options.normalizer {
+                Normalizer::Softmax | Normalizer::SoftmaxPlusOne => (logit - lse).exp(),
+                Normalizer::Relu => logit.max(0.0) / count,
+                Normalizer::Sigmoid => 1.0 / (1.0 + count * (-logit).exp()),
+            } as f32;
         }
     }
     Ok(())
+}
+
+impl Pipeline<'_> {
+    /// The logit of one pair, without its bias.
+    fn score(&self, set: usize, head: usize, query: usize, key: usize) -> f64 {
+        let Shape { head_dim, .. } = self.inputs.shape;
+        let query = self.inputs.query.row(self.inputs.queries.range(set).start + query, head);
+        let key = self.inputs.key.row(self.inputs.keys.range(set).start + key, head / self.inputs.shape.group());
+        match self.choice.scoring {
+            Scoring::Dot { cap } => {
+                let [query, key] = [query, key].map(|start| Rows { start, stride: 0, count: 1, dim: head_dim });
+                // SAFETY: the inputs were checked to hold both rows.
+                let [product, ..] = unsafe { (self.kernels.row_dots)(query, key) };
+                let logit = f64::from(product) * f64::from(self.choice.scale);
+                cap.map_or(logit, |cap| f64::from(cap) * (logit / f64::from(cap)).tanh())
+            }
+            Scoring::Additive { activation, weights } => {
+                // SAFETY: as above.
+                let [query, key] = [query, key].map(|row| unsafe { std::slice::from_raw_parts(row, head_dim) });
+                let terms = query.iter().zip(key).zip(&weights[head * head_dim..]);
+                terms.map(|((q, k), w)| f64::from(w * activated(activation, q + k))).sum()
+            }
+            Scoring::RankOne { slope } => {
+                // SAFETY: as above.
+                let sum = unsafe { *query + *key };
+                f64::from(activated(ScoreActivation::LeakyRelu { slope }, sum))
+            }
+        }
+    }
+}
+
+fn activated(activation: ScoreActivation, x: f32) -> f32 {
+    match activation {
+        ScoreActivation::Tanh => x.tanh(),
+        ScoreActivation::LeakyRelu { slope } => {
+            if x > 0.0 {
+                x
+            } else {
+                slope * x
+            }
+        }
+    }
 }
 
 fn check_choice(what: &'static str, chosen: &[usize], count: usize) -> Result<(), AttentionError> {
@@ -165,7 +226,7 @@ pub fn self_attention(x: &[f32], dim: usize) -> Result<Vec<f32>, AttentionError>
     let view = View::new(x, 1, dim);
     let shape = Shape::new(1, dim);
     let inputs = Inputs { shape, query: view, key: view, value: view, queries: &sets, keys: &sets };
-    let options = Options { score: Score::Dot { scale: Some(1.0) }, ..Options::default() };
+    let options = Options { score: Score::Dot { scale: Some(1.0), softcap: None }, ..Options::default() };
     let (mut y, mut lse) = (vec![0.0; x.len()], vec![0.0; tokens]);
     super::attention_forward(&inputs, &options, ViewMut::new(&mut y, 1, dim), &mut lse, &mut Workspace::new())?;
     Ok(y)

@@ -18,25 +18,25 @@
 use std::f64::consts::LN_2;
 use std::ops::Range;
 
-use super::kernels::{FORWARD_KEYS, FORWARD_QUERIES, Kernels, Transfer};
+use super::kernels::{FORWARD_KEYS, FORWARD_QUERIES, Transfer};
 use super::micro::{Products, Span, Sums};
 use super::pack::{Rows, padded, slabs};
+use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::{Packed, Packing, Unit, packed_keys};
-use super::shape::{Inputs, Shape, ViewMut};
+use super::shape::{Shape, ViewMut};
 use super::softmax::{Online, ROW_SUMS};
+use super::steps::Second;
 use super::work;
-use super::workspace::{Cut, Workspace, own};
-use crate::options::Mask;
+use super::workspace::{Cut, Shared, Workspace, own};
+use super::{edges, few};
+use crate::options::Normalizer;
 
 /// What all tiles of a call share.
-struct Call<'a> {
-    kernels: &'static Kernels,
-    inputs: &'a Inputs<'a>,
-    mask: Mask,
-    scale: f32,
-    out: &'a ViewMut<'a>,
+pub(super) struct Call<'a> {
+    pub(super) pipeline: Pipeline<'a>,
+    pub(super) out: &'a ViewMut<'a>,
     lse: *mut f64,
-    layout: Layout,
+    pub(super) layout: Layout,
 }
 
 // SAFETY: `lse` is written at places that no two units share.
@@ -45,47 +45,47 @@ unsafe impl Sync for Call<'_> {}
 /// Where a thread's scratch memory holds what.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
-    q: usize,
-    tile: usize,
-    acc: usize,
-    row_max: usize,
-    row_sum: usize,
-    rescale: usize,
-    packed: usize,
+    pub(super) q: usize,
+    pub(super) tile: usize,
+    pub(super) acc: usize,
+    pub(super) row_max: usize,
+    pub(super) row_sum: usize,
+    pub(super) rescale: usize,
+    /// A tile of what is added to logits, where that is collected.
+    pub(super) biases: usize,
+    pub(super) packed: usize,
     pub(super) total: usize,
 }
 
 impl Layout {
-    pub(super) fn new(shape: Shape, own_keys: usize) -> Self {
+    /// For tiles of [`FORWARD_QUERIES`] rows and sums of `sums` rows; `packed` numbers of keys and values.
+    pub(super) fn new(shape: Shape, sums: usize, collects_bias: bool, packed: usize) -> Self {
         let mut cut = Cut::new();
+        let sums = sums.max(FORWARD_QUERIES);
         Self {
-            q: cut.part(slabs(shape.head_dim, FORWARD_QUERIES)),
+            q: cut.part(slabs(shape.head_dim, sums)),
             tile: cut.part(FORWARD_QUERIES * FORWARD_KEYS),
-            acc: cut.part(FORWARD_QUERIES * padded(shape.value_dim)),
-            row_max: cut.part(FORWARD_QUERIES),
-            row_sum: cut.part(FORWARD_QUERIES * ROW_SUMS),
-            rescale: cut.part(FORWARD_QUERIES.next_multiple_of(ROW_SUMS)),
-            packed: cut.part(super::plan::packed_numbers(shape, own_keys)),
+            acc: cut.part(sums * padded(shape.value_dim)),
+            row_max: cut.part(sums),
+            row_sum: cut.part(sums * ROW_SUMS),
+            rescale: cut.part(sums.next_multiple_of(ROW_SUMS)),
+            biases: cut.part(if collects_bias { FORWARD_QUERIES * FORWARD_KEYS + 16 } else { 0 }),
+            packed: cut.part(packed),
             total: cut.total(),
         }
     }
 }
 
 /// `out` and `lse` of checked inputs.
-pub(crate) fn forward(
-    kernels: &'static Kernels,
-    inputs: &Inputs<'_>,
-    (mask, scale): (Mask, f32),
-    out: &ViewMut<'_>,
-    lse: &mut [f64],
-    workspace: &mut Workspace,
-) {
-    workspace.plan.forward(inputs, mask);
-    let layout = Layout::new(inputs.shape, workspace.plan.own_keys);
+pub(super) fn forward(pipeline: Pipeline<'_>, out: &ViewMut<'_>, lse: &mut [f64], workspace: &mut Workspace) {
+    let Pipeline { inputs, choice, .. } = pipeline;
+    workspace.plan.forward(inputs, choice);
+    let layout = workspace.plan.forward_layout(inputs.shape, choice);
     workspace.packed.reserve(workspace.plan.packed);
+    workspace.partial.reserve(workspace.plan.partial);
     workspace.for_threads(layout.total);
-    let packed = Shared(workspace.packed.as_mut_ptr());
-    let call = Call { kernels, inputs, mask, scale, out, lse: lse.as_mut_ptr(), layout };
+    let (packed, partial) = (Shared(workspace.packed.as_mut_ptr()), Shared(workspace.partial.as_mut_ptr()));
+    let call = Call { pipeline, out, lse: lse.as_mut_ptr(), layout };
     let (plan, threads) = (&workspace.plan, &workspace.threads);
     for (packings, tasks) in &plan.waves {
         work::in_order(packings.len(), |n| call.pack(&plan.packings[packings.start + n], packed));
@@ -93,24 +93,158 @@ pub(crate) fn forward(
             let mut scratch = own(threads);
             for unit in plan.tasks[tasks.start + n].clone() {
                 // SAFETY: the scratch memory has the size of the layout; the packings of this wave are done.
-                unsafe { call.unit(&plan.units[unit], scratch.as_mut_ptr(), packed) }
+                unsafe { call.unit(&plan.units[unit], scratch.numbers(), packed) }
             }
         });
     }
+    few::forward(&call, plan, threads, partial);
+    edges::forward(&call, plan, threads);
 }
 
-/// A pointer that all threads use, each its own part behind it.
+/// The sums of some rows so far.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+pub(super) struct State {
+    /// The largest product, or logit, of each row.
+    pub(super) row_max: *mut f32,
+    /// `ROW_SUMS` partial sums of each row's weights.
+    pub(super) row_sum: *mut f32,
+    /// What the sums so far are to be multiplied by, after each step.
+    pub(super) rescale: *mut f32,
+}
 
-// SAFETY: who uses it says which part.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
+impl State {
+    /// From row `row` of more.
+    pub(super) fn beginning_at(self, row: usize) -> Self {
+        Self {
+            row_max: self.row_max.wrapping_add(row),
+            row_sum: self.row_sum.wrapping_add(row * ROW_SUMS),
+            rescale: self.rescale.wrapping_add(row),
+        }
+    }
+}
 
-impl Shared {
-    fn at(self, n: usize) -> *mut f32 {
-        self.0.wrapping_add(n)
+impl Pipeline<'_> {
+    /// Whether products are turned to weights as they are, with the scale as a factor of the exponent.
+    pub(super) fn is_bare(&self) -> bool {
+        self.choice.has_plain_logits() && self.choice.edges().is_none()
+    }
+
+    /// What queries are multiplied by when they are packed: the sign of the scale, which changes no digit, so that the largest
+    /// product has the largest weight.
+    pub(super) fn query_factor(&self) -> f32 {
+        if self.is_bare() { self.choice.scale.signum() } else { 1.0 }
+    }
+
+    /// What a product or logit in a tile is multiplied by before 2 is raised to it.
+    pub(super) fn exponent_factor(&self) -> f32 {
+        exponent_factor(if self.is_bare() { self.choice.scale } else { 1.0 })
+    }
+
+    /// No key seen yet.
+    ///
+    /// # Safety
+    ///
+    /// The state has so many rows.
+    pub(super) unsafe fn begin(&self, state: State, rows: usize) {
+        // SAFETY: by the contract.
+        unsafe { self.begin_with(state, rows, self.choice.normalizer == Normalizer::SoftmaxPlusOne) }
+    }
+
+    /// The same; `plus_one` counts the key whose logit is 0, as one of several that share the keys does.
+    ///
+    /// # Safety
+    ///
+    /// That of [`Pipeline::begin`].
+    pub(super) unsafe fn begin_with(&self, state: State, rows: usize, plus_one: bool) {
+        // SAFETY: by the contract.
+        unsafe {
+            std::slice::from_raw_parts_mut(state.row_sum, rows * ROW_SUMS).fill(0.0);
+            let largest = if plus_one { 0.0 } else { f32::NEG_INFINITY };
+            std::slice::from_raw_parts_mut(state.row_max, rows).fill(largest);
+            if plus_one {
+                (0..rows).for_each(|row| *state.row_sum.add(row * ROW_SUMS) = 1.0);
+            }
+        }
+    }
+
+    /// Weights from products; returns what the sums so far are to be multiplied by, for each row, or null for nothing.
+    ///
+    /// # Safety
+    ///
+    /// Tile, state and `biases` have the rows of the place.
+    pub(super) unsafe fn weights(
+        &self,
+        place: &Place<'_>,
+        tile: Tile<'_>,
+        state: State,
+        biases: *mut f32,
+    ) -> *const f32 {
+        let bare = self.is_bare();
+        // SAFETY: by the contract.
+        unsafe {
+            if !bare {
+                self.logits(place, tile, std::ptr::null_mut(), biases);
+            }
+            let sums = self.choice.normalizer.has_sum();
+            if sums {
+                let (Tile { start: tile, spans, columns, .. }, factor) = (tile, self.exponent_factor());
+                let State { row_max, row_sum, rescale } = state;
+                (self.kernels.online)(&Online { tile, spans, columns, factor, row_max, row_sum, rescale });
+            } else {
+                let scale = if bare { self.choice.scale.abs() } else { 1.0 };
+                self.weigh(place, tile, scale, std::ptr::null_mut());
+            }
+            self.drop(place, tile, std::ptr::null_mut(), Second::None);
+            if sums { state.rescale } else { std::ptr::null() }
+        }
+    }
+
+    /// The factor of a row's sums, and its log-sum-exp, once all keys are seen.
+    pub(super) fn end(&self, largest: f32, sum: f32) -> (f32, f64) {
+        let kept = self.choice.kept_factor();
+        if !self.choice.normalizer.has_sum() {
+            return (kept, 0.0);
+        }
+        // a row without a key: nothing was added to it, so any factor leaves zero
+        if largest == f32::NEG_INFINITY && sum == 0.0 {
+            return (0.0, f64::NEG_INFINITY);
+        }
+        // the product rounded as in the exponents
+        (kept / sum, (f64::from(largest * self.exponent_factor()) + f64::from(sum).log2()) * LN_2)
+    }
+
+    /// The keys that some queries of a set see, as one range that holds them all.
+    pub(super) fn seen(&self, set: usize, queries: Range<usize>) -> Range<usize> {
+        let kv_len = self.inputs.keys.len_of(set);
+        match self.choice.edges() {
+            None => self.choice.mask.keys(queries, kv_len),
+            Some(_) => {
+                let rows = queries.map(|query| self.row(set, query)).filter(|row| !row.is_empty());
+                rows.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+            }
+        }
+    }
+
+    /// The keys that one query of a set sees, as one range that holds them all.
+    pub(super) fn row(&self, set: usize, query: usize) -> Range<usize> {
+        let keys = self.inputs.keys.range(set);
+        match self.choice.edges() {
+            None => self.choice.mask.row(query, keys.len()),
+            Some(edges) => match edges.neighbours(self.inputs.queries.range(set).start + query) {
+                [first, .., last] => *first as usize - keys.start..*last as usize + 1 - keys.start,
+                [key] => *key as usize - keys.start..*key as usize + 1 - keys.start,
+                [] => 0..0,
+            },
+        }
+    }
+
+    /// The columns of a tile that each of its rows may attend to, queries as the rows of one head.
+    pub(super) fn fill_spans(&self, spans: &mut [Span], set: usize, queries: &Range<usize>, keys: &Range<usize>) {
+        for (span, query) in spans.iter_mut().zip(queries.clone()) {
+            let allowed = self.row(set, query);
+            let (first, end) = (allowed.start.max(keys.start), allowed.end.min(keys.end));
+            *span = if first < end { Span { first: first - keys.start, end: end - keys.start } } else { Span::NONE };
+        }
     }
 }
 
@@ -126,28 +260,28 @@ struct Operands {
 impl Call<'_> {
     /// Keys of a set, in the caller's memory.
     fn keys(&self, set: usize, kv_head: usize, keys: Range<usize>) -> Rows {
-        let first = self.inputs.keys.range(set).start + keys.start;
-        self.inputs.key.rows(first, kv_head, keys.len(), self.inputs.shape.head_dim)
+        let first = self.pipeline.inputs.keys.range(set).start + keys.start;
+        self.pipeline.inputs.key.rows(first, kv_head, keys.len(), self.pipeline.inputs.shape.head_dim)
     }
 
     /// Values of a set, in the caller's memory.
     fn values(&self, set: usize, kv_head: usize, keys: Range<usize>) -> Rows {
-        let first = self.inputs.keys.range(set).start + keys.start;
-        self.inputs.value.rows(first, kv_head, keys.len(), self.inputs.shape.value_dim)
+        let first = self.pipeline.inputs.keys.range(set).start + keys.start;
+        self.pipeline.inputs.value.rows(first, kv_head, keys.len(), self.pipeline.inputs.shape.value_dim)
     }
 
     /// Packs some keys and values of a long set; they begin with a whole panel.
     fn pack(&self, packing: &Packing, packed: Shared) {
         let &Packing { set, kv_head, ref keys, packed: offset } = packing;
-        let shape = self.inputs.shape;
-        let values = offset + packed_keys(shape, self.inputs.keys.len_of(set));
+        let shape = self.pipeline.inputs.shape;
+        let values = offset + packed_keys(shape, self.pipeline.inputs.keys.len_of(set));
         let value_dim = padded(shape.value_dim);
         // SAFETY: the inputs were checked, the buffer is as large as the plan says, and no two packings share a part of it.
         unsafe {
             let to = packed.at(offset + keys.start * shape.head_dim);
-            (self.kernels.pack_panels)(self.keys(set, kv_head, keys.clone()), to);
+            (self.pipeline.kernels.pack_panels)(self.keys(set, kv_head, keys.clone()), to);
             let to = packed.at(values + keys.start * value_dim);
-            (self.kernels.pack_rows)(self.values(set, kv_head, keys.clone()), to, value_dim);
+            (self.pipeline.kernels.pack_rows)(self.values(set, kv_head, keys.clone()), to, value_dim);
         }
     }
 
@@ -158,21 +292,21 @@ impl Call<'_> {
     /// `scratch` has the size of the layout and is this thread's alone; what the unit finds packed is complete.
     unsafe fn unit(&self, unit: &Unit, scratch: *mut f32, packed: Shared) {
         let &Unit { set, kv_head, .. } = unit;
-        let shape = self.inputs.shape;
+        let shape = self.pipeline.inputs.shape;
         // SAFETY: offsets lie within the buffers they are for; the scratch memory has room for as many keys as any unit packs.
         let packed = unsafe {
             match &unit.packed {
                 &Packed::At(offset) => {
                     let keys = packed.at(offset);
-                    let values = keys.add(packed_keys(shape, self.inputs.keys.len_of(set)));
+                    let values = keys.add(packed_keys(shape, self.pipeline.inputs.keys.len_of(set)));
                     Operands { keys, values, first: 0 }
                 }
                 Packed::Own(range) => {
                     let keys = scratch.add(self.layout.packed);
                     let values = keys.add(packed_keys(shape, range.len()));
-                    (self.kernels.pack_panels)(self.keys(set, kv_head, range.clone()), keys);
+                    (self.pipeline.kernels.pack_panels)(self.keys(set, kv_head, range.clone()), keys);
                     let from = self.values(set, kv_head, range.clone());
-                    (self.kernels.pack_rows)(from, values, padded(shape.value_dim));
+                    (self.pipeline.kernels.pack_rows)(from, values, padded(shape.value_dim));
                     Operands { keys, values, first: range.start }
                 }
             }
@@ -192,44 +326,43 @@ impl Call<'_> {
     ///
     /// That of [`Call::unit`]; `packed` holds the keys and values that the queries see.
     unsafe fn tile(&self, (set, head): (usize, usize), queries: Range<usize>, packed: Operands, scratch: *mut f32) {
-        let (kernels, layout) = (self.kernels, self.layout);
-        let Shape { head_dim, value_dim, .. } = self.inputs.shape;
+        let (pipeline, layout) = (&self.pipeline, self.layout);
+        let (kernels, inputs) = (pipeline.kernels, pipeline.inputs);
+        let Shape { head_dim, value_dim, .. } = inputs.shape;
         let value_dim_padded = padded(value_dim);
-        let kv_len = self.inputs.keys.len_of(set);
         let rows = queries.len();
-        let first_token = self.inputs.queries.range(set).start + queries.start;
-        let factor = exponent_factor(self.scale);
+        let first_token = inputs.queries.range(set).start + queries.start;
         // SAFETY: the parts of the scratch memory are as long as the layout made them, for a tile of FORWARD_QUERIES rows;
         // inputs and output were checked to hold the rows of the set.
         unsafe {
             let (q, tile, acc) = (scratch.add(layout.q), scratch.add(layout.tile), scratch.add(layout.acc));
-            let (row_max, row_sum) = (scratch.add(layout.row_max), scratch.add(layout.row_sum));
-            let rescale = scratch.add(layout.rescale);
-            let from = self.inputs.query.rows(first_token, head, rows, head_dim);
-            // The sign of the scale goes to the query, where it changes no digit, so that the largest product has the
-            // largest weight.
-            (kernels.pack_slabs)(from, self.scale.signum(), q, FORWARD_QUERIES, FORWARD_QUERIES as isize);
+            let state = self.state(scratch);
+            let from = inputs.query.rows(first_token, head, rows, head_dim);
+            (kernels.pack_slabs)(from, pipeline.query_factor(), q, FORWARD_QUERIES, FORWARD_QUERIES as isize);
             std::slice::from_raw_parts_mut(acc, rows * value_dim_padded).fill(0.0);
-            std::slice::from_raw_parts_mut(row_sum, rows * ROW_SUMS).fill(0.0);
-            std::slice::from_raw_parts_mut(row_max, rows).fill(f32::NEG_INFINITY);
+            pipeline.begin(state, rows);
 
-            let seen = self.mask.keys(queries.clone(), kv_len);
+            let seen = pipeline.seen(set, queries.clone());
             let mut spans = [Span::NONE; FORWARD_QUERIES];
             let spans = &mut spans[..rows];
             let first_panel = seen.start / kernels.panel() * kernels.panel();
             for first in (first_panel..seen.end).step_by(FORWARD_KEYS) {
                 let keys = first..(first + FORWARD_KEYS).min(seen.end);
-                fill_spans(spans, self.mask, &queries, &keys, kv_len);
-                (kernels.scores)(&Products {
+                pipeline.fill_spans(spans, set, &queries, &keys);
+                let place = Place { set, heads: head..head + 1, queries: queries.clone(), keys: Keys::From(first) };
+                pipeline.prefetch_bias(&place, keys.len(), None);
+                let products = Products {
                     left: q,
                     height: FORWARD_QUERIES,
                     right: packed.keys.add((first - packed.first) * head_dim),
                     dim: head_dim,
                     spans,
                     out: tile,
-                });
+                };
+                pipeline.scores(head..head + 1, &products, FORWARD_KEYS, std::ptr::null_mut());
                 let columns = keys.len().next_multiple_of(kernels.lanes);
-                (kernels.online)(&Online { tile, spans, columns, factor, row_max, row_sum, rescale });
+                let weights = Tile { start: tile, stride: FORWARD_KEYS, spans, columns };
+                let rescale = pipeline.weights(&place, weights, state, scratch.add(layout.biases));
                 (kernels.mix)(&Sums {
                     left: tile,
                     right: packed.values.add((first - packed.first) * value_dim_padded),
@@ -243,17 +376,11 @@ impl Call<'_> {
                 });
             }
 
-            let tokens = self.inputs.queries.tokens();
-            (kernels.totals)(row_sum, rows, rescale);
+            (kernels.totals)(state.row_sum, rows, state.rescale);
             for row in 0..rows {
-                let sum = *rescale.add(row);
-                let largest = *row_max.add(row);
-                // a row without a key: nothing was added to it, so any factor leaves zero
-                let empty = largest == f32::NEG_INFINITY && sum == 0.0;
-                *rescale.add(row) = if empty { 0.0 } else { 1.0 / sum };
-                // the product rounded as in the exponents
-                let lse = (f64::from(largest * factor) + f64::from(sum).log2()) * LN_2;
-                *self.lse.add(head * tokens + first_token + row) = if empty { f64::NEG_INFINITY } else { lse };
+                let (factor, lse) = pipeline.end(*state.row_max.add(row), *state.rescale.add(row));
+                *state.rescale.add(row) = factor;
+                self.save(head, first_token + row, lse);
             }
             (kernels.write_rows)(&Transfer {
                 from: acc,
@@ -262,22 +389,34 @@ impl Call<'_> {
                 to_stride: self.out.row_stride(),
                 rows,
                 dim: value_dim,
-                factors: rescale,
+                factors: state.rescale,
+                factor: 1.0,
             });
         }
+    }
+
+    /// The state of rows in a thread's scratch memory.
+    pub(super) fn state(&self, scratch: *mut f32) -> State {
+        let layout = self.layout;
+        State {
+            row_max: scratch.wrapping_add(layout.row_max),
+            row_sum: scratch.wrapping_add(layout.row_sum),
+            rescale: scratch.wrapping_add(layout.rescale),
+        }
+    }
+
+    /// Saves the log-sum-exp of a query of a head.
+    ///
+    /// # Safety
+    ///
+    /// Both exist, and no other thread has them.
+    pub(super) unsafe fn save(&self, head: usize, token: usize, lse: f64) {
+        // SAFETY: one was checked to be there for each head and query.
+        unsafe { *self.lse.add(head * self.pipeline.inputs.queries.tokens() + token) = lse }
     }
 }
 
 /// What a product is multiplied by before 2 is raised to it. Never 0, which would make NaN of the -∞ that masks.
 pub(crate) fn exponent_factor(scale: f32) -> f32 {
     (scale.abs() * std::f32::consts::LOG2_E).max(f32::MIN_POSITIVE)
-}
-
-/// The columns of a tile that each of its rows may attend to.
-pub(crate) fn fill_spans(spans: &mut [Span], mask: Mask, queries: &Range<usize>, keys: &Range<usize>, kv_len: usize) {
-    for (row, span) in spans.iter_mut().enumerate() {
-        let allowed = mask.row(queries.start + row, kv_len);
-        let (first, end) = (allowed.start.max(keys.start), allowed.end.min(keys.end));
-        *span = if first < end { Span { first: first - keys.start, end: end - keys.start } } else { Span::NONE };
-    }
 }

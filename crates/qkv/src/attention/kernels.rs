@@ -3,9 +3,17 @@
 //! Belongs here: the table, and the loops over rows that are too small for a file. The algorithm that calls them is
 //! compiled once (`forward.rs`, `backward.rs`); a step takes microseconds, so that a call through a pointer is free.
 
+use super::additive::{Additive, AdditiveBackward, RankOne, additive, additive_backward, rank_one};
+use super::along::{
+    EdgeAdditive, EdgeGradient, EdgeScores, EdgeSums, Nodes, edge_additive, edge_gradient, edge_scores, edge_sums,
+    prefetch_nodes,
+};
+use super::direct::{Direct, direct};
 use super::micro::{AsIs, Products, Sums, products, sums};
 use super::pack::{Rows, pack_panels, pack_rows, pack_slabs, prefetch_rows};
 use super::softmax::{Again, Gradient, Online, again, online, totals};
+use super::steps::{Chain, Diagonals, Drops, Logits, Mixed, Weigh, chain, diagonals, drops, logits, weigh};
+use super::tables::{Runs, add_runs, copy_runs, look_up};
 use crate::isa::Isa;
 use crate::simd::{Vector, portable};
 
@@ -57,6 +65,33 @@ pub(crate) struct Kernels {
     pub(crate) write_rows: unsafe fn(&Transfer),
     pub(crate) add_rows: unsafe fn(&Transfer),
     pub(crate) row_dots: unsafe fn(Rows, Rows) -> [f32; DOTS],
+    pub(crate) logits: unsafe fn(&Logits<'_>),
+    pub(crate) weigh: unsafe fn(&Weigh<'_>),
+    pub(crate) drops: unsafe fn(&Drops<'_>),
+    /// Gradient of the logits, where weights were dropped or do not depend on each other.
+    pub(crate) mixed: unsafe fn(&Products<'_>, &Mixed),
+    pub(crate) chain: unsafe fn(&Chain<'_>),
+    pub(crate) diagonals: unsafe fn(&Diagonals<'_>),
+    pub(crate) additive: unsafe fn(&Additive<'_>),
+    pub(crate) additive_backward: unsafe fn(&AdditiveBackward<'_>),
+    pub(crate) rank_one: unsafe fn(&RankOne<'_>),
+    /// Products of a few queries with keys where they lie.
+    pub(crate) direct: unsafe fn(&Direct<'_>),
+    /// Asks for the rows of nodes that are needed soon.
+    pub(crate) prefetch_nodes: unsafe fn(&Nodes, usize, &[u32]),
+    /// Copies runs of a table to a tile, and adds a tile to them.
+    pub(crate) copy_runs: unsafe fn(&Runs<'_>),
+    pub(crate) add_runs: unsafe fn(&Runs<'_>),
+    /// What a table has for stored numbers of its entries.
+    pub(crate) look_up: unsafe fn(&[f32], &[u8], *mut f32),
+    /// Scores, or other products, along edges.
+    pub(crate) edge_scores: unsafe fn(&EdgeScores<'_>),
+    /// Sums along edges.
+    pub(crate) edge_sums: unsafe fn(&EdgeSums<'_>),
+    /// The additive score's gradients along edges.
+    pub(crate) edge_additive: unsafe fn(&EdgeAdditive<'_>),
+    /// Gradient of the logits of edges, in place of that of their weights.
+    pub(crate) edge_gradient: unsafe fn(&EdgeGradient<'_>),
 }
 
 impl Kernels {
@@ -88,8 +123,10 @@ pub(crate) struct Transfer {
     pub(crate) to_stride: usize,
     pub(crate) rows: usize,
     pub(crate) dim: usize,
-    /// What each row is multiplied by; nothing if null.
+    /// What each row is multiplied by, if not null.
     pub(crate) factors: *const f32,
+    /// What all rows are multiplied by otherwise.
+    pub(crate) factor: f32,
 }
 
 /// `to[r][c] = from[r][c] · factors[r]`, or that added to it.
@@ -102,7 +139,7 @@ unsafe fn transfer<V: Vector, const ADD: bool>(t: &Transfer) {
     for row in 0..t.rows {
         // SAFETY: by the contract.
         unsafe {
-            let factor = V::splat(if t.factors.is_null() { 1.0 } else { *t.factors.add(row) });
+            let factor = V::splat(if t.factors.is_null() { t.factor } else { *t.factors.add(row) });
             for column in (0..t.dim).step_by(V::LANES) {
                 let x = V::load(t.from.add(row * t.from_stride + column)).mul(factor);
                 let to = t.to.add(row * t.to_stride + column);
@@ -165,6 +202,24 @@ macro_rules! kernels {
                 gradient(p: &Products<'_>, g: &Gradient) => products::<V, _, BACKWARD_KEYS>(p, g);
                 by_key(s: &Sums<'_>) => sums::<V, 1, BACKWARD_KEYS, { BACKWARD_QUERIES * SLAB }>(s);
                 by_query(s: &Sums<'_>) => sums::<V, BACKWARD_KEYS, 1, SLAB>(s);
+                logits_of(l: &Logits<'_>) => logits::<V>(l);
+                weigh_step(w: &Weigh<'_>) => weigh::<V>(w);
+                drops_step(d: &Drops<'_>) => drops::<V>(d);
+                mixed(p: &Products<'_>, m: &Mixed) => products::<V, _, BACKWARD_KEYS>(p, m);
+                chain_step(c: &Chain<'_>) => chain::<V>(c);
+                diagonals_of(d: &Diagonals<'_>) => diagonals::<V>(d);
+                additive_scores(a: &Additive<'_>) => additive::<V>(a);
+                additive_backward_step(a: &AdditiveBackward<'_>) => additive_backward::<V>(a);
+                rank_one_scores(r: &RankOne<'_>) => rank_one::<V>(r);
+                direct_scores(d: &Direct<'_>) => direct::<V>(d);
+                prefetch_nodes_of(nodes: &Nodes, heads: usize, list: &[u32]) => prefetch_nodes::<V>(nodes, heads, list);
+                copy_runs_of(r: &Runs<'_>) => copy_runs::<V>(r);
+                add_runs_of(r: &Runs<'_>) => add_runs::<V>(r);
+                look_up_in(table: &[f32], stored: &[u8], to: *mut f32) => look_up::<V>(table, stored, to);
+                edge_scores_of(e: &EdgeScores<'_>) => edge_scores::<V>(e);
+                edge_sums_of(e: &EdgeSums<'_>) => edge_sums::<V>(e);
+                edge_additive_of(e: &EdgeAdditive<'_>) => edge_additive::<V>(e);
+                edge_gradient_of(e: &EdgeGradient<'_>) => edge_gradient::<V>(e);
                 write_rows(t: &Transfer) => transfer::<V, false>(t);
                 add_rows(t: &Transfer) => transfer::<V, true>(t);
             );
@@ -197,6 +252,24 @@ macro_rules! kernels {
                 write_rows,
                 add_rows,
                 row_dots: dots,
+                logits: logits_of,
+                weigh: weigh_step,
+                drops: drops_step,
+                mixed,
+                chain: chain_step,
+                diagonals: diagonals_of,
+                additive: additive_scores,
+                additive_backward: additive_backward_step,
+                rank_one: rank_one_scores,
+                direct: direct_scores,
+                prefetch_nodes: prefetch_nodes_of,
+                copy_runs: copy_runs_of,
+                add_runs: add_runs_of,
+                look_up: look_up_in,
+                edge_scores: edge_scores_of,
+                edge_sums: edge_sums_of,
+                edge_additive: edge_additive_of,
+                edge_gradient: edge_gradient_of,
             };
         }
     };

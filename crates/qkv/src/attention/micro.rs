@@ -53,6 +53,8 @@ macro_rules! with_rows {
     };
 }
 
+pub(super) use with_rows;
+
 /// Splits `0..count` into as few parts of at most `most` as there can be, as even as they can be.
 #[inline(always)]
 pub(crate) fn even_parts(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {

@@ -59,16 +59,25 @@
 //! `softmax.rs` what is done between them; `pack.rs` how operands are laid out for them; `kernels.rs` compiles these for each
 //! instruction set; `plan.rs` splits the work; `shape.rs` and `workspace.rs` are what callers hold.
 
+mod additive;
+mod along;
 mod backward;
+mod choice;
+mod direct;
+mod edges;
 mod explain;
 mod extras;
+mod few;
 mod forward;
 mod kernels;
 mod micro;
 pub(crate) mod pack;
+mod pipeline;
 mod plan;
 mod shape;
 mod softmax;
+mod steps;
+mod tables;
 mod work;
 mod workspace;
 
@@ -78,8 +87,11 @@ pub use shape::{AttentionError, Gradients, Inputs, Saved, Shape, View, ViewMut};
 pub use workspace::Workspace;
 
 use crate::isa::Isa;
-use crate::options::{Bias, Mask, Normalizer, Options, Score};
+use crate::options::Options;
+use choice::Choice;
 use kernels::Kernels;
+use pipeline::Pipeline;
+use workspace::Shared;
 
 /// `out` and `lse` of `inputs`: see the [module](self).
 ///
@@ -110,8 +122,11 @@ pub(crate) fn forward_with(
     inputs.check()?;
     inputs.check_out_mut(&out)?;
     inputs.check_lse(lse.len())?;
-    let plain = supported(inputs, options)?;
-    forward::forward(kernels, inputs, plain, &out, lse, workspace);
+    let choice = Choice::new(inputs, options)?;
+    let (differences, starts) = lay_out(inputs, &choice, workspace);
+    let pipeline = Pipeline { kernels, inputs, choice: &choice, differences, starts: &starts };
+    forward::forward(pipeline, &out, lse, workspace);
+    workspace.starts = starts;
     Ok(())
 }
 
@@ -139,7 +154,7 @@ pub(crate) fn backward_with(
     inputs: &Inputs<'_>,
     options: &Options<'_>,
     saved: &Saved<'_>,
-    (d_out, gradients): (View<'_>, Gradients<'_>),
+    (d_out, mut gradients): (View<'_>, Gradients<'_>),
     workspace: &mut Workspace,
 ) -> Result<(), AttentionError> {
     inputs.check()?;
@@ -147,28 +162,30 @@ pub(crate) fn backward_with(
     inputs.check_out("d_out", &d_out)?;
     inputs.check_lse(saved.lse.len())?;
     inputs.check_gradients(&gradients)?;
-    let plain = supported(inputs, options)?;
-    backward::backward(kernels, inputs, plain, saved, (&d_out, &gradients), workspace);
+    let choice = Choice::new(inputs, options)?;
+    choice.check_gradients(&gradients)?;
+    let (differences, starts) = lay_out(inputs, &choice, workspace);
+    let pipeline = Pipeline { kernels, inputs, choice: &choice, differences, starts: &starts };
+    backward::backward(pipeline, saved, (&d_out, &mut gradients), workspace);
+    workspace.starts = starts;
     Ok(())
 }
 
-/// Mask and scale, of options that the kernels have.
-fn supported(inputs: &Inputs<'_>, options: &Options) -> Result<(Mask, f32), AttentionError> {
-    let Score::Dot { .. } = options.score else {
-        return Err(AttentionError::Unsupported { what: "the additive score" });
-    };
-    let Normalizer::Softmax = options.normalizer else {
-        return Err(AttentionError::Unsupported { what: "a normaliser other than the softmax" });
-    };
-    match options.bias {
-        Bias::None => {}
-        Bias::Alibi { .. } => return Err(AttentionError::Unsupported { what: "the bias by slopes (ALiBi)" }),
-        Bias::Dense { .. } => return Err(AttentionError::Unsupported { what: "a dense bias" }),
+/// What a bias needs beside its numbers: those by difference, for each head, and where each set's begin.
+fn lay_out(inputs: &Inputs<'_>, choice: &Choice<'_>, workspace: &mut Workspace) -> (Shared, Vec<usize>) {
+    let width = choice.differences.width();
+    workspace.differences.reserve(inputs.shape.heads * width);
+    let numbers = Shared(workspace.differences.as_mut_ptr());
+    if width > 0 {
+        for head in 0..inputs.shape.heads {
+            // SAFETY: the buffer has room for all heads.
+            let of_head = unsafe { std::slice::from_raw_parts_mut(numbers.at(head * width), width) };
+            choice.lay_out_differences(head, of_head);
+        }
     }
-    if options.dropout.is_some() {
-        return Err(AttentionError::Unsupported { what: "dropout" });
-    }
-    Ok((options.mask, options.score.scale(inputs.shape.head_dim)))
+    let mut starts = std::mem::take(&mut workspace.starts);
+    choice.lay_out_starts(inputs, &mut starts);
+    (numbers, starts)
 }
 
 #[cfg(test)]

@@ -20,7 +20,11 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_QUERIES};
+use super::choice::Choice;
+use super::edges;
+use super::few::{self, Merge, Part};
+use super::forward;
+use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_KEYS, FORWARD_QUERIES};
 use super::pack::padded;
 use super::shape::{Inputs, Shape};
 use crate::options::Mask;
@@ -69,6 +73,30 @@ const WAVE: usize = 8 << 20;
 /// Multiply-adds below which units are done together: some ten microseconds, several times what it costs to hand a unit to
 /// another thread.
 const TASK: usize = 1 << 20;
+
+/// Pairs of a tile that take as long as one edge that is followed: a tile computes with whole registers, in order, and packs its
+/// keys once for all queries, but it computes every pair.
+const PAIRS_OF_AN_EDGE: usize = 8;
+
+/// Edges, and nodes, of a unit that follows edges.
+const FOLLOWED: usize = 4096;
+
+/// Keys of a part, at least, where a few queries share them.
+const PART_KEYS: usize = 16 * FORWARD_KEYS;
+
+/// Parts of one set, at most.
+const PARTS: usize = 32;
+
+/// How a set is walked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Tiles of queries against tiles of keys.
+    Tiles,
+    /// A few queries against parts of the keys.
+    Few,
+    /// Query after query along its edges.
+    Edges,
+}
 
 /// Queries of some heads of one set that meet its keys.
 #[derive(Clone, Debug)]
@@ -148,18 +176,32 @@ pub(crate) struct Plan {
     pub(crate) block_keys: usize,
     /// Tiles of queries whose turns are counted.
     pub(crate) turns: usize,
+    /// Keys of sets with a few queries, and how what their parts find is merged.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) merges: Vec<Merge>,
+    /// Numbers that all parts leave.
+    pub(crate) partial: usize,
+    /// Rows whose sums a thread keeps at once, at most, beyond those of a tile.
+    rows: usize,
+    /// Queries, and keys, of sets that go along their edges.
+    pub(crate) by_query: Vec<edges::Unit>,
+    pub(crate) by_key: Vec<edges::Unit>,
+    /// How each set is walked through.
+    ways: Vec<Way>,
     /// Long sets on whose blocks the plan is at work.
     long: Vec<Item>,
 }
 
 impl Plan {
     /// Plans the forward pass.
-    pub(crate) fn forward(&mut self, inputs: &Inputs<'_>, mask: Mask) {
+    pub(crate) fn forward(&mut self, inputs: &Inputs<'_>, choice: &Choice<'_>) {
         self.clear();
-        let shape = inputs.shape;
+        let (shape, mask) = (inputs.shape, choice.mask);
+        self.find_ways(inputs, choice, true);
+        let ways = std::mem::take(&mut self.ways);
         let mut wave = Wave::default();
-        let many = many(inputs, mask);
-        for item in items(inputs, mask) {
+        let many = many(inputs, mask, &ways);
+        for item in items(inputs, mask, &ways) {
             if let Some(queries) = own_queries(&item, many, inputs, mask) {
                 self.add_own(&item, queries, shape, mask);
                 continue;
@@ -172,10 +214,82 @@ impl Plan {
             wave.packed += numbers;
         }
         self.close(&mut wave);
+        self.ways = ways;
+        for set in 0..inputs.queries.sets() {
+            match self.ways[set] {
+                Way::Tiles => {}
+                Way::Few => self.add_few(inputs, mask, set),
+                Way::Edges => self.add_edges(inputs, choice, set, false),
+            }
+        }
+    }
+
+    /// Scratch memory of a thread for the forward pass that was planned.
+    pub(super) fn forward_layout(&self, shape: Shape, choice: &Choice<'_>) -> forward::Layout {
+        let own = packed_numbers(shape, self.own_keys);
+        let packed = if self.parts.is_empty() { own } else { own.max(few::packed(shape)) };
+        forward::Layout::new(shape, self.rows, choice.collects_bias(), packed)
+    }
+
+    fn find_ways(&mut self, inputs: &Inputs<'_>, choice: &Choice<'_>, forward: bool) {
+        for set in 0..inputs.queries.sets() {
+            let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
+            let way = match choice.mask {
+                Mask::Graph(_) if is_sparse(inputs, choice, set) => Way::Edges,
+                Mask::Graph(_) => Way::Tiles,
+                _ if forward && few::is_few(inputs.shape, q_len, kv_len) => Way::Few,
+                _ => Way::Tiles,
+            };
+            self.ways.push(way);
+        }
+    }
+
+    /// Parts of the keys of a set with a few queries.
+    fn add_few(&mut self, inputs: &Inputs<'_>, mask: Mask<'_>, set: usize) {
+        let shape = inputs.shape;
+        let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
+        let seen = mask.keys(0..q_len, kv_len);
+        let (record, rows) = (few::record(shape, q_len), shape.group() * q_len);
+        let parts = (seen.len() / PART_KEYS).clamp(1, PARTS);
+        let size = seen.len().div_ceil(parts).next_multiple_of(FORWARD_KEYS).max(1);
+        let parts = seen.len().div_ceil(size).max(1);
+        let first = self.partial;
+        // Heads that lie side by side are read together.
+        let together = if inputs.key.has_heads_side_by_side() { shape.kv_heads } else { 1 };
+        for kv_head in (0..shape.kv_heads).step_by(together) {
+            for part in 0..parts {
+                let start = seen.start + part * size;
+                let keys = start..(start + size).min(seen.end);
+                let partial = first + (part * shape.kv_heads + kv_head) * record;
+                let kv_heads = kv_head..kv_head + together;
+                self.parts.push(Part { set, kv_heads, keys, is_first: part == 0, partial });
+            }
+        }
+        for kv_head in 0..shape.kv_heads {
+            let stride = shape.kv_heads * record;
+            self.merges.push(Merge { set, kv_head, first: first + kv_head * record, stride, parts });
+        }
+        self.partial += parts * shape.kv_heads * record;
+        self.rows = self.rows.max(together * rows);
+    }
+
+    /// Units of a set that goes along its edges.
+    fn add_edges(&mut self, inputs: &Inputs<'_>, choice: &Choice<'_>, set: usize, backward: bool) {
+        let Some(edges) = choice.edges() else { return };
+        let queries = inputs.queries.range(set);
+        let offsets = edges.row_offsets();
+        units(&mut self.by_query, set, queries.len(), |query| {
+            offsets[queries.start + query + 1] - offsets[queries.start + query]
+        });
+        if backward {
+            let (keys, by_column) = (inputs.keys.range(set), edges.by_column());
+            let offsets = &by_column.offsets;
+            units(&mut self.by_key, set, keys.len(), |key| offsets[keys.start + key + 1] - offsets[keys.start + key]);
+        }
     }
 
     /// Units of so many queries, each of which packs the keys that they see.
-    fn add_own(&mut self, item: &Item, queries: usize, shape: Shape, mask: Mask) {
+    fn add_own(&mut self, item: &Item, queries: usize, shape: Shape, mask: Mask<'_>) {
         let &Item { set, kv_head, q_len, kv_len, .. } = item;
         for queries in pieces(q_len, queries) {
             let keys = mask.keys(queries.clone(), kv_len);
@@ -187,7 +301,7 @@ impl Plan {
         }
     }
 
-    fn add_long(&mut self, item: &Item, wave: &mut Wave, shape: Shape, mask: Mask) {
+    fn add_long(&mut self, item: &Item, wave: &mut Wave, shape: Shape, mask: Mask<'_>) {
         let &Item { set, kv_head, q_len, kv_len, .. } = item;
         let seen = if q_len == 0 { 0..0 } else { mask.keys(0..q_len, kv_len) };
         for keys in pieces(seen.end, PACKED_KEYS) {
@@ -217,16 +331,18 @@ impl Plan {
     }
 
     /// Plans the backward pass.
-    pub(crate) fn backward(&mut self, inputs: &Inputs<'_>, mask: Mask) {
+    pub(crate) fn backward(&mut self, inputs: &Inputs<'_>, choice: &Choice<'_>) {
         self.clear();
-        let shape = inputs.shape;
-        let many = many(inputs, mask);
+        let (shape, mask) = (inputs.shape, choice.mask);
+        self.find_ways(inputs, choice, false);
+        let ways = std::mem::take(&mut self.ways);
+        let many = many(inputs, mask, &ways);
         let cost = |set: usize, keys: &Range<usize>| {
             let q_len = inputs.queries.len_of(set);
             let queries = if keys.is_empty() { 0..0 } else { mask.queries(keys.clone(), q_len) }.len();
             keys.len() * queries * shape.group() * (3 * shape.head_dim + 2 * shape.value_dim)
         };
-        for mut item in items(inputs, mask).filter(|item| item.has_blocks(many)) {
+        for mut item in items(inputs, mask, &ways).filter(|item| item.has_blocks(many)) {
             item.turns = self.turns;
             self.turns += shape.group() * item.q_len.div_ceil(BACKWARD_QUERIES);
             self.long.push(item);
@@ -244,7 +360,8 @@ impl Plan {
             self.long.retain(|item| first < item.kv_len);
         }
         self.shared = self.blocks.len();
-        for Item { set, kv_head, q_len, kv_len, .. } in items(inputs, mask).filter(|item| !item.has_blocks(many)) {
+        for Item { set, kv_head, q_len, kv_len, .. } in items(inputs, mask, &ways).filter(|item| !item.has_blocks(many))
+        {
             if kv_len > 0 || q_len > 0 {
                 let cost = cost(set, &(0..kv_len));
                 self.blocks.push(Block { set, kv_head, keys: 0..kv_len, turns: None, cost });
@@ -254,6 +371,12 @@ impl Plan {
         // the others, which nobody waits for
         blocks[*shared..].sort_unstable_by_key(|block| (Reverse(block.cost), block.set, block.kv_head));
         group(tasks, 0..blocks.len(), |n| blocks[n].cost);
+        for (set, way) in ways.iter().enumerate() {
+            if *way == Way::Edges {
+                self.add_edges(inputs, choice, set, true);
+            }
+        }
+        self.ways = ways;
     }
 
     fn clear(&mut self) {
@@ -262,7 +385,12 @@ impl Plan {
         self.waves.clear();
         self.blocks.clear();
         self.tasks.clear();
-        (self.packed, self.own_keys, self.turns) = (0, 0, 0);
+        self.parts.clear();
+        self.merges.clear();
+        self.by_query.clear();
+        self.by_key.clear();
+        self.ways.clear();
+        (self.packed, self.own_keys, self.turns, self.partial, self.rows) = (0, 0, 0, 0, 0);
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -271,6 +399,10 @@ impl Plan {
             + self.waves.capacity() * size_of::<(Range<usize>, Range<usize>)>()
             + self.blocks.capacity() * size_of::<Block>()
             + self.tasks.capacity() * size_of::<Range<usize>>()
+            + self.parts.capacity() * size_of::<Part>()
+            + self.merges.capacity() * size_of::<Merge>()
+            + (self.by_query.capacity() + self.by_key.capacity()) * size_of::<edges::Unit>()
+            + self.ways.capacity() * size_of::<Way>()
             + self.long.capacity() * size_of::<Item>()
     }
 }
@@ -284,7 +416,7 @@ impl Item {
 
 /// How many queries a unit of the set has if it packs its own keys, as it does where that is cheap: where the set is short, and
 /// where the window is narrow, so that neighbouring units pack few keys twice.
-fn own_queries(item: &Item, many: usize, inputs: &Inputs<'_>, mask: Mask) -> Option<usize> {
+fn own_queries(item: &Item, many: usize, inputs: &Inputs<'_>, mask: Mask<'_>) -> Option<usize> {
     // as even as whole tiles can be
     let even = |most: usize| {
         let size = item.q_len.div_ceil(item.q_len.div_ceil(most.max(1)).max(1));
@@ -315,8 +447,8 @@ fn forward_cost(shape: Shape, heads: usize, queries: &Range<usize>, keys: &Range
 }
 
 /// Pairs up to which a set is one of many.
-fn many(inputs: &Inputs<'_>, mask: Mask) -> usize {
-    items(inputs, mask).fold(0_usize, |total, item| total.saturating_add(item.pairs)) / MANY
+fn many(inputs: &Inputs<'_>, mask: Mask<'_>, ways: &[Way]) -> usize {
+    items(inputs, mask, ways).fold(0_usize, |total, item| total.saturating_add(item.pairs)) / MANY
 }
 
 /// Where a wave begins.
@@ -340,15 +472,44 @@ pub(crate) fn packed_keys(shape: Shape, kv_len: usize) -> usize {
 /// One less than the queries of a set whose keys are counted to estimate its work.
 const SAMPLE: usize = 8;
 
-/// Every set and head of keys.
-fn items<'a>(inputs: &'a Inputs<'_>, mask: Mask) -> impl Iterator<Item = Item> + 'a {
-    (0..inputs.queries.sets()).flat_map(move |set| {
+/// Every head of keys of the sets that are walked through by tiles.
+fn items<'a>(inputs: &'a Inputs<'_>, mask: Mask<'a>, ways: &'a [Way]) -> impl Iterator<Item = Item> + 'a {
+    (0..inputs.queries.sets()).filter(|&set| ways[set] == Way::Tiles).flat_map(move |set| {
         let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
         // A few queries tell enough; to count the keys of all would take longer for each call than it is worth.
         let sample = |n: usize| mask.row(n * (q_len - 1) / SAMPLE, kv_len).len();
         let pairs = if q_len == 0 { 0 } else { q_len * (0..=SAMPLE).map(sample).sum::<usize>() / (SAMPLE + 1) };
         (0..inputs.shape.kv_heads).map(move |kv_head| Item { set, kv_head, q_len, kv_len, pairs, turns: 0 })
     })
+}
+
+/// Whether tiles would compute far more pairs than there are edges.
+fn is_sparse(inputs: &Inputs<'_>, choice: &Choice<'_>, set: usize) -> bool {
+    let Some(edges) = choice.edges() else { return false };
+    let queries = inputs.queries.range(set);
+    let (mut pairs, offsets) = (0, edges.row_offsets());
+    for first in queries.clone().step_by(FORWARD_QUERIES) {
+        let tile = first..(first + FORWARD_QUERIES).min(queries.end);
+        let rows = tile.clone().filter_map(|query| {
+            let row = edges.neighbours(query);
+            Some((*row.first()?, *row.last()?))
+        });
+        let hull = rows.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        pairs += tile.len() * hull.map_or(0, |(first, last)| (last - first) as usize + 1);
+    }
+    pairs > PAIRS_OF_AN_EDGE * (offsets[queries.end] - offsets[queries.start])
+}
+
+/// Cuts the nodes of a set into units of about [`FOLLOWED`] edges.
+fn units(units: &mut Vec<edges::Unit>, set: usize, count: usize, degree: impl Fn(usize) -> usize) {
+    let (mut first, mut total) = (0, 0);
+    for node in 0..count {
+        total += degree(node) + 8;
+        if total >= FOLLOWED || node + 1 == count {
+            units.push(edges::Unit { set, nodes: first..node + 1 });
+            (first, total) = (node + 1, 0);
+        }
+    }
 }
 
 /// `0..count` in pieces of `size`, the last one of what remains.

@@ -63,6 +63,16 @@ impl<'a> View<'a> {
         })
     }
 
+    /// From one row to the next, and from one head to the next.
+    pub(crate) fn strides(&self) -> (usize, usize) {
+        (self.row_stride, self.head_stride)
+    }
+
+    /// Whether a row of one head is nearer to that of the next head than to the next row of its own.
+    pub(crate) fn has_heads_side_by_side(&self) -> bool {
+        self.head_stride < self.row_stride
+    }
+
     /// `count` rows of head `h` from row `t` on, of `dim` numbers each.
     pub(crate) fn rows(&self, t: usize, h: usize, count: usize, dim: usize) -> Rows {
         Rows { start: self.row(t, h), stride: self.row_stride, count, dim }
@@ -148,6 +158,10 @@ impl<'a> ViewMut<'a> {
 
     pub(crate) fn row_stride(&self) -> usize {
         self.row_stride
+    }
+
+    pub(crate) fn head_stride(&self) -> usize {
+        self.head_stride
     }
 
     /// Row `t` of head `h`.
@@ -292,6 +306,17 @@ pub struct Gradients<'a> {
     pub key: ViewMut<'a>,
     /// `[key tokens, kv_heads, value_dim]`.
     pub value: ViewMut<'a>,
+    /// Of the weights of [`Score::Additive`](crate::options::Score::Additive), laid out as they are, if it is wanted.
+    pub score: Option<&'a mut [f32]>,
+    /// Of the numbers of the [`Bias`](crate::options::Bias), laid out as they are, if it is wanted.
+    pub bias: Option<&'a mut [f32]>,
+}
+
+impl<'a> Gradients<'a> {
+    /// Those of query, key and value alone.
+    pub fn new(query: ViewMut<'a>, key: ViewMut<'a>, value: ViewMut<'a>) -> Self {
+        Self { query, key, value, score: None, bias: None }
+    }
 }
 
 /// A call of attention whose parts do not fit together.
@@ -410,10 +435,66 @@ pub enum AttentionError {
         /// How many there are.
         found: usize,
     },
-    /// A choice that the fused kernels do not have.
-    #[error("attention: the fused kernels do not have {what}")]
-    Unsupported {
-        /// The choice.
-        what: &'static str,
+    /// Numbers of an option that are too few or too many.
+    #[error("attention: {operand} needs {needed} numbers, found {found}")]
+    Numbers {
+        /// Which ones.
+        operand: &'static str,
+        /// How many there must be.
+        needed: usize,
+        /// How many there are.
+        found: usize,
     },
+    /// A bound of the logits that bounds nothing.
+    #[error("attention: expected a softcap greater than 0 and finite, found {found}")]
+    Softcap {
+        /// What it is.
+        found: String,
+    },
+    /// A score of one number for each vector, of longer ones.
+    #[error("attention: the score of rank one needs a head_dim of 1, found {found}")]
+    RankOne {
+        /// The `head_dim`.
+        found: usize,
+    },
+    /// A share that is none, or that leaves nothing.
+    #[error("attention: expected a dropout rate of at least 0 and less than 1, found {found}")]
+    Rate {
+        /// What it is.
+        found: String,
+    },
+    /// More than is provided for.
+    #[error("attention: {found} are too many {what}")]
+    Count {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+    },
+    /// Edges of another batch.
+    #[error(
+        "attention: expected a graph with a row for each of {queries} queries that names {keys} keys, found {rows} rows and \
+         {nodes} nodes"
+    )]
+    Graph {
+        /// Queries of the batch.
+        queries: usize,
+        /// Keys of the batch.
+        keys: usize,
+        /// Rows of the graph.
+        rows: usize,
+        /// Nodes that a row may name.
+        nodes: usize,
+    },
+    /// An edge between two sets.
+    #[error("attention: the edge from query {query} to key {key} leaves its set")]
+    EdgeLeaves {
+        /// Counted through the batch.
+        query: usize,
+        /// Counted through the batch.
+        key: usize,
+    },
+    /// A bias of edges under a mask without any.
+    #[error("attention: a bias for each edge needs the mask of a graph")]
+    NoEdges,
 }

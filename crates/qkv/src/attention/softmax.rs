@@ -126,7 +126,7 @@ unsafe fn raise<V: Vector, const GAIN: bool>(
 
 /// The span, rounded to whole registers; `(0, 0)` if it is empty.
 #[inline(always)]
-fn registers<V: Vector>(span: Span) -> (usize, usize) {
+pub(super) fn registers<V: Vector>(span: Span) -> (usize, usize) {
     if span.is_empty() { (0, 0) } else { (span.first / V::LANES * V::LANES, span.end.next_multiple_of(V::LANES)) }
 }
 
@@ -136,7 +136,7 @@ fn registers<V: Vector>(span: Span) -> (usize, usize) {
 ///
 /// The instruction set of `V`; the span, rounded to whole registers, can be read and written.
 #[inline(always)]
-unsafe fn keep_span<V: Vector>(row: *mut f32, span: Span, outside: V) {
+pub(super) unsafe fn keep_span<V: Vector>(row: *mut f32, span: Span, outside: V) {
     let (first, end) = registers::<V>(span);
     // SAFETY: by the contract.
     unsafe {
@@ -156,7 +156,7 @@ unsafe fn keep_span<V: Vector>(row: *mut f32, span: Span, outside: V) {
 ///
 /// The instruction set of `V`; all three are multiples of its width, and `columns` numbers can be written.
 #[inline(always)]
-unsafe fn clear<V: Vector>(row: *mut f32, first: usize, end: usize, columns: usize) {
+pub(super) unsafe fn clear<V: Vector>(row: *mut f32, first: usize, end: usize, columns: usize) {
     for range in [0..first, end..columns] {
         for at in range.step_by(V::LANES) {
             // SAFETY: by the contract.

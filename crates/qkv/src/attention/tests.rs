@@ -1,272 +1,24 @@
 use proptest::prelude::*;
 
+mod data;
+mod dropout;
+mod fuzz;
+mod options;
+mod reference;
+mod refusals;
+
 use super::cases::{Case, Memory, case, cases};
 use super::kernels::Kernels;
-use super::reference::{Problem, Results};
 use super::*;
 use crate::offsets::Offsets;
-use crate::options::Dropout;
+use crate::options::*;
 use crate::random::Key;
-use crate::testing::{differences, dot, numbers, to_f64};
-
-/// All instruction sets of this processor.
-fn instruction_sets() -> Vec<&'static Kernels> {
-    let all = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon];
-    all.into_iter().filter(|isa| isa.is_available()).map(Kernels::of).collect()
-}
-
-/// A case with its numbers, packed.
-struct Data {
-    case: Case,
-    queries: Offsets,
-    keys: Offsets,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    d_out: Vec<f32>,
-}
-
-impl Data {
-    fn new(case: &Case, seed: u64) -> Self {
-        let queries = Offsets::from_lengths(case.lengths.iter().map(|n| n.0));
-        let keys = Offsets::from_lengths(case.lengths.iter().map(|n| n.1));
-        let Shape { heads, kv_heads, head_dim, value_dim } = case.shape;
-        let (q_len, kv_len) = (queries.tokens(), keys.tokens());
-        Self {
-            case: case.clone(),
-            q: numbers(q_len * heads * head_dim, 4 * seed),
-            k: numbers(kv_len * kv_heads * head_dim, 4 * seed + 1),
-            v: numbers(kv_len * kv_heads * value_dim, 4 * seed + 2),
-            d_out: numbers(q_len * heads * value_dim, 4 * seed + 3),
-            queries,
-            keys,
-        }
-    }
-
-    fn options(&self) -> Options<'_> {
-        Options { score: Score::Dot { scale: self.case.scale }, mask: self.case.mask, ..Options::default() }
-    }
-
-    fn problem<F: super::reference::Float>(&self) -> Problem<'_, F> {
-        let convert = |x: &[f32]| x.iter().map(|&x| F::from(x)).collect();
-        Problem {
-            shape: self.case.shape,
-            mask: self.case.mask,
-            scale: Score::Dot { scale: self.case.scale }.scale(self.case.shape.head_dim),
-            queries: &self.queries,
-            keys: &self.keys,
-            q: convert(&self.q),
-            k: convert(&self.k),
-            v: convert(&self.v),
-        }
-    }
-
-    fn reference<F: super::reference::Float>(&self) -> Results<F> {
-        let d_out: Vec<F> = self.d_out.iter().map(|&x| F::from(x)).collect();
-        self.problem().solve(&d_out)
-    }
-
-    /// Forward and backward by the kernels, in the memory that the case asks for.
-    fn run(&self, kernels: &'static Kernels, workspace: &mut Workspace) -> Results<f32> {
-        self.run_with_lse(kernels, workspace).0
-    }
-
-    /// The same, and the log-sum-exps as they were saved.
-    fn run_with_lse(&self, kernels: &'static Kernels, workspace: &mut Workspace) -> (Results<f32>, Vec<f64>) {
-        let shape = self.case.shape;
-        let (q_len, kv_len) = (self.queries.tokens(), self.keys.tokens());
-        let mut q = Held::new(&self.q, q_len, shape.heads, shape.head_dim, self.case.memory);
-        let mut k = Held::new(&self.k, kv_len, shape.kv_heads, shape.head_dim, self.case.memory);
-        let mut v = Held::new(&self.v, kv_len, shape.kv_heads, shape.value_dim, self.case.memory);
-        let d_out = Held::new(&self.d_out, q_len, shape.heads, shape.value_dim, self.case.memory);
-        let mut out =
-            Held::new(&vec![f32::NAN; self.d_out.len()], q_len, shape.heads, shape.value_dim, self.case.memory);
-        let mut lse = vec![f64::NAN; shape.heads * q_len];
-        let fused = self.fused();
-        let [query, key, value] = match &fused {
-            Some(fused) => View::qkv(fused, shape.heads, shape.head_dim),
-            None => [q.view(), k.view(), v.view()],
-        };
-        let inputs = Inputs { shape, query, key, value, queries: &self.queries, keys: &self.keys };
-        let options = self.options();
-        forward_with(kernels, &inputs, &options, out.view_mut(), &mut lse, workspace).expect("fits");
-        let saved = Saved { out: out.view(), lse: &lse };
-        let mut d_fused = vec![f32::NAN; fused.as_ref().map_or(0, Vec::len)];
-        let mut held = [q.like(), k.like(), v.like()];
-        let [query, key, value] = if fused.is_some() {
-            ViewMut::qkv(&mut d_fused, shape.heads, shape.head_dim)
-        } else {
-            held.each_mut().map(Held::view_mut)
-        };
-        let gradients = Gradients { query, key, value };
-        backward_with(kernels, &inputs, &options, &saved, (d_out.view(), gradients), workspace).expect("fits");
-        if fused.is_some() {
-            let parts = View::qkv(&d_fused, shape.heads, shape.head_dim);
-            for (held, part) in [&mut q, &mut k, &mut v].into_iter().zip(parts) {
-                held.fill_from(&part);
-            }
-            held = [q, k, v];
-        }
-        let [dq, dk, dv] = held.map(|held| held.packed());
-        (Results { out: out.packed(), lse: lse.iter().map(|&x| x as f32).collect(), dq, dk, dv }, lse)
-    }
-
-    /// `[tokens, 3, heads, dim]`, if the case asks for it.
-    fn fused(&self) -> Option<Vec<f32>> {
-        (self.case.memory == Memory::Qkv).then(|| {
-            let width = self.case.shape.heads * self.case.shape.head_dim;
-            let rows = self.q.chunks(width).zip(self.k.chunks(width)).zip(self.v.chunks(width));
-            rows.flat_map(|((q, k), v)| [q, k, v].concat()).collect()
-        })
-    }
-}
-
-/// Numbers in the memory of a case.
-struct Held {
-    data: Vec<f32>,
-    dims: [usize; 3],
-    strides: [usize; 2],
-}
-
-impl Held {
-    fn new(packed: &[f32], tokens: usize, heads: usize, dim: usize, memory: Memory) -> Self {
-        let strides = match memory {
-            Memory::ByHead => [dim, tokens * dim],
-            Memory::Gaps => [heads * (dim + 3) + 5, dim + 3],
-            Memory::Packed | Memory::Qkv => [heads * dim, dim],
-        };
-        let mut held =
-            Self { data: vec![777.0; tokens * heads * (dim + 3) + 5 * tokens], dims: [tokens, heads, dim], strides };
-        held.fill_from(&View::new(packed, heads, dim));
-        held
-    }
-
-    fn like(&self) -> Self {
-        Self { data: self.data.clone(), ..*self }
-    }
-
-    fn fill_from(&mut self, from: &View<'_>) {
-        self.each(|to, token, head, c| {
-            // SAFETY: the view has these dimensions.
-            *to = unsafe { *from.row(token, head).add(c) };
-        });
-    }
-
-    fn each(&mut self, mut f: impl FnMut(&mut f32, usize, usize, usize)) {
-        let [tokens, heads, dim] = self.dims;
-        for token in 0..tokens {
-            for head in 0..heads {
-                for c in 0..dim {
-                    f(&mut self.data[token * self.strides[0] + head * self.strides[1] + c], token, head, c);
-                }
-            }
-        }
-    }
-
-    fn view(&self) -> View<'_> {
-        View::strided(&self.data, self.strides[0], self.strides[1])
-    }
-
-    fn view_mut(&mut self) -> ViewMut<'_> {
-        ViewMut::strided(&mut self.data, self.strides[0], self.strides[1])
-    }
-
-    /// The numbers, packed, after a check that nothing between them was touched.
-    fn packed(mut self) -> Vec<f32> {
-        let mut packed = Vec::new();
-        self.each(|x, _, _, _| packed.push(std::mem::replace(x, 777.0)));
-        assert!(self.data.iter().all(|&x| x == 777.0), "a gap was written to");
-        packed
-    }
-}
-
-/// The largest difference.
-fn error<F: Into<f64> + Copy>(found: &[F], exact: &[f64]) -> f64 {
-    assert_eq!(found.len(), exact.len());
-    let difference = |(&a, &b): (&F, &f64)| if a.into() == b { 0.0 } else { (a.into() - b).abs() };
-    // NaN counts as the largest
-    found.iter().zip(exact).map(difference).fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
-}
-
-/// Error at most `times` that of the plain formula in f32, plus a floor of a few units in the last place of what the numbers
-/// are sums and differences of: of the largest, or of `terms`. (The gradient of a query with one key is 0, as the difference
-/// of two equal products of `d_out` and the value.)
-#[track_caller]
-fn assert_as_good(what: &str, case: &Case, [times, ulps, terms]: [f64; 3], [found, naive]: [&[f32]; 2], exact: &[f64]) {
-    let (found, naive) = (error(found, exact), error(naive, exact));
-    let largest = exact.iter().filter(|x| x.is_finite()).fold(0.0, |a: f64, b| a.max(b.abs()));
-    let allowed = times * naive + ulps * f64::from(f32::EPSILON) * largest.max(terms);
-    assert!(found <= allowed, "{what}: error {found:e}, plain f32 {naive:e}, largest {largest:e}, of {case:?}");
-}
-
-#[track_caller]
-fn assert_all_as_good(case: &Case, found: &Results<f32>, naive: &Results<f32>, exact: &Results<f64>) {
-    // d_out · v, a chain of so many additions; the plain formula takes its mean over the keys, the kernels d_out · out, and the
-    // two round differently
-    let value_dim = case.shape.value_dim as f64;
-    let scale = case.scale.map_or(1.0, |scale| f64::from(scale.abs()).max(1.0));
-    let products = value_dim.sqrt().max(value_dim / 4.0) * scale;
-    // queries whose weight is all on one key
-    let crowd = case.lengths.iter().map(|&(q, k)| q as f64 / k.max(1) as f64).fold(1.0, f64::max).sqrt();
-    assert_as_good("out", case, [2.0, 4.0, 1.0], [&found.out, &naive.out], &exact.out);
-    assert_as_good("lse", case, [2.0, 4.0, 1.0], [&found.lse, &naive.lse], &exact.lse);
-    assert_as_good("d_query", case, [3.0, 4.0, products], [&found.dq, &naive.dq], &exact.dq);
-    assert_as_good("d_key", case, [3.0, 4.0, products * crowd], [&found.dk, &naive.dk], &exact.dk);
-    assert_as_good("d_value", case, [3.0, 4.0, 1.0], [&found.dv, &naive.dv], &exact.dv);
-}
-
-/// The results of several draws, end to end.
-fn joined<F>(results: impl Iterator<Item = Results<F>>) -> Results<F> {
-    let join = |mut a: Results<F>, b: Results<F>| {
-        a.out.extend(b.out);
-        a.lse.extend(b.lse);
-        a.dq.extend(b.dq);
-        a.dk.extend(b.dk);
-        a.dv.extend(b.dv);
-        a
-    };
-    results.reduce(join).expect("at least one")
-}
+use crate::testing::{numbers, to_f64};
+use data::{Data, assert_all_as_good, assert_cases, bits, error, instruction_sets};
 
 #[test]
 fn every_case_on_every_instruction_set_is_as_exact_as_the_formula() {
-    for (seed, case) in cases().iter().enumerate() {
-        // Of logits in the thousands, a few rows that two keys compete for make all of the error: look at many.
-        let draws = if case.scale.is_some_and(|scale| scale.abs() >= 50.0) { 6 } else { 1 };
-        let draws: Vec<Data> = (0..draws).map(|draw| Data::new(case, seed as u64 + 1000 * draw)).collect();
-        let exact = joined(draws.iter().map(Data::reference::<f64>));
-        let naive = joined(draws.iter().map(Data::reference::<f32>));
-        for kernels in instruction_sets() {
-            let found = joined(draws.iter().map(|data| data.run(kernels, &mut Workspace::new())));
-            assert_all_as_good(case, &found, &naive, &exact);
-        }
-    }
-}
-
-#[test]
-fn the_reference_has_the_gradient_of_finite_differences() {
-    let shape = Shape { heads: 4, kv_heads: 2, head_dim: 3, value_dim: 2 };
-    for mask in
-        [Mask::Full, Mask::Causal { offset: -1 }, Mask::Causal { offset: 2 }, Mask::Window { left: 1, right: 2 }]
-    {
-        let data = Data::new(&case(&[(4, 5), (3, 3)], shape, mask), 7);
-        let found = data.reference::<f64>();
-        let loss = |q: &[f64], k: &[f64], v: &[f64]| {
-            let problem = Problem { q: q.to_vec(), k: k.to_vec(), v: v.to_vec(), ..data.problem::<f64>() };
-            dot(&problem.solve(&to_f64(&data.d_out)).out, &data.d_out)
-        };
-        let (q, k, v) = (to_f64(&data.q), to_f64(&data.k), to_f64(&data.v));
-        let close = |found: &[f64], expected: &[f64]| {
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-8), "{found:?} {expected:?}");
-        };
-        close(&found.dq, &differences(&data.q, |x| loss(x, &k, &v)));
-        close(&found.dk, &differences(&data.k, |x| loss(&q, x, &v)));
-        close(&found.dv, &differences(&data.v, |x| loss(&q, &k, x)));
-    }
-}
-
-fn bits(r: &Results<f32>) -> Vec<u32> {
-    [&r.out, &r.lse, &r.dq, &r.dk, &r.dv].into_iter().flatten().map(|x| x.to_bits()).collect()
+    assert_cases(&cases());
 }
 
 #[test]
@@ -306,15 +58,7 @@ fn a_set_has_the_bits_it_has_alone_and_never_sees_another() {
                 x[end..].fill(f32::INFINITY);
             }
             let cut = |x: &[f32]| x[first..end].to_vec();
-            let alone = Data {
-                case: case(&[(length, length)], shape, mask),
-                queries: Offsets::from_lengths([length]),
-                keys: Offsets::from_lengths([length]),
-                q: cut(&data.q),
-                k: cut(&data.k),
-                v: cut(&data.v),
-                d_out: cut(&data.d_out),
-            };
+            let alone = data.only(1);
             for kernels in instruction_sets() {
                 let beside = data.run(kernels, &mut Workspace::new());
                 let alone = alone.run(kernels, &mut Workspace::new());
@@ -446,12 +190,10 @@ fn merged_halves_are_the_whole() {
             let cut = |x: &[f32]| x[from * 32..to * 32].to_vec();
             let data = Data {
                 case: case(&[(30, to - from)], shape, Mask::Full),
-                queries: whole.queries.clone(),
                 keys: Offsets::from_lengths([to - from]),
-                q: whole.q.clone(),
                 k: cut(&whole.k),
                 v: cut(&whole.v),
-                d_out: whole.d_out.clone(),
+                ..whole.clone()
             };
             data.run_with_lse(kernels, &mut Workspace::new())
         };
@@ -551,18 +293,6 @@ fn what_does_not_fit_together_is_refused_by_name() {
     };
     assert!(attention_forward(&wide, &Options::default(), out, &mut [0.0; 14], &mut Workspace::new()).is_err());
     let plain = Options::default();
-    for (options, wanted) in [
-        (Options { score: Score::Additive, ..plain }, "the additive score"),
-        (Options { normalizer: Normalizer::Relu, ..plain }, "a normaliser other than the softmax"),
-        (Options { bias: Bias::Alibi { slopes: &[0.5, 0.25] }, ..plain }, "the bias by slopes"),
-        (Options { bias: Bias::Dense { values: &[] }, ..plain }, "a dense bias"),
-        (Options { dropout: Some(Dropout { rate: 0.1, key: Key::new(1) }), ..plain }, "dropout"),
-    ] {
-        let mut out = vec![0.0; 112];
-        let to = ViewMut::new(&mut out, 2, 8);
-        let error = attention_forward(&good, &options, to, &mut [0.0; 14], &mut Workspace::new());
-        assert!(error.expect_err("not fused").to_string().contains(&format!("do not have {wanted}")));
-    }
     // rows that are one and the same in memory, more than can be counted: nothing may be sized by them
     let (one, many) = (Offsets::from_lengths([1]), Offsets::from_lengths([1 << 60]));
     let same = View::strided(&data, 0, 0);

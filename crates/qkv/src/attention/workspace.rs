@@ -1,8 +1,10 @@
 //! Memory that calls reuse.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
+use super::pipeline::Tally;
 use super::plan::Plan;
 
 /// Scratch memory of attention. It grows to what the largest call needs and is kept: a second call of the same shape, with
@@ -18,8 +20,18 @@ pub struct Workspace {
     pub(crate) rows: Buffer,
     /// For each tile of queries of a long set, how many blocks of keys have added to its gradient.
     pub(crate) turns: Vec<AtomicUsize>,
+    /// Results of a few queries over a part of their keys, before they are merged.
+    pub(crate) partial: Buffer,
+    /// What is added to logits by difference, for each head.
+    pub(crate) differences: Buffer,
+    /// Where the numbers of each set begin in a bias that is stored by pair.
+    pub(crate) starts: Vec<usize>,
+    /// Gradients that are summed over pairs.
+    pub(crate) sums: Buffer,
+    /// Weights and gradients of products of each edge.
+    pub(crate) by_edge: Buffer,
     /// One for each thread.
-    pub(crate) threads: Vec<Mutex<Buffer>>,
+    pub(crate) threads: Vec<Mutex<Scratch>>,
     /// How the work of the last call was split.
     pub(crate) plan: Plan,
 }
@@ -32,9 +44,10 @@ impl Workspace {
 
     /// Bytes that are held.
     pub fn bytes(&self) -> usize {
-        let threads: usize = self.threads.iter().map(|buffer| lock(buffer).bytes()).sum();
-        self.packed.bytes()
-            + self.rows.bytes()
+        let threads: usize = self.threads.iter().map(|scratch| lock(scratch).bytes()).sum();
+        let buffers = [&self.packed, &self.rows, &self.partial, &self.differences, &self.sums, &self.by_edge];
+        buffers.map(Buffer::bytes).iter().sum::<usize>()
+            + self.starts.capacity() * size_of::<usize>()
             + threads
             + self.turns.capacity() * size_of::<AtomicUsize>()
             + self.plan.bytes()
@@ -47,19 +60,72 @@ impl Workspace {
             self.threads.resize_with(threads, Mutex::default);
         }
         for buffer in &mut self.threads[..threads] {
-            buffer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).reserve(len);
+            buffer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).numbers.reserve(len);
         }
+    }
+
+    /// A tally of so many heads and sums, all zero, for each thread of the current pool; none if there is nothing to sum.
+    pub(crate) fn tallies(&mut self, heads: usize, per_head: usize) {
+        let heads = if per_head == 0 { 0 } else { heads };
+        for scratch in &mut self.threads[..rayon::current_num_threads()] {
+            let scratch = scratch.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+            scratch.sums.reserve(heads * per_head);
+            scratch.sums.clear(heads * per_head);
+            scratch.touched.clear();
+            scratch.touched.resize(heads, 0..0);
+        }
+        self.sums.reserve(heads * per_head);
+        self.sums.clear(heads * per_head);
     }
 }
 
 /// The scratch memory of the thread that calls. Work never leaves its thread while it holds it, so it never waits.
-pub(crate) fn own(threads: &[Mutex<Buffer>]) -> std::sync::MutexGuard<'_, Buffer> {
+pub(crate) fn own(threads: &[Mutex<Scratch>]) -> std::sync::MutexGuard<'_, Scratch> {
     lock(&threads[rayon::current_thread_index().unwrap_or(0)])
 }
 
-fn lock(buffer: &Mutex<Buffer>) -> std::sync::MutexGuard<'_, Buffer> {
+fn lock(buffer: &Mutex<Scratch>) -> std::sync::MutexGuard<'_, Scratch> {
     // A panic elsewhere leaves numbers that are overwritten before they are read.
     buffer.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What a thread computes in.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    numbers: Buffer,
+    /// Its part of gradients that are summed over pairs, for each head; zero but where it is touched.
+    sums: Buffer,
+    touched: Vec<Range<usize>>,
+}
+
+impl Scratch {
+    pub(crate) fn numbers(&mut self) -> *mut f32 {
+        self.numbers.as_mut_ptr()
+    }
+
+    /// Its tally.
+    pub(super) fn tally(&mut self) -> Tally<'_> {
+        Tally { sums: self.sums.as_mut_ptr(), touched: &mut self.touched }
+    }
+
+    fn bytes(&self) -> usize {
+        self.numbers.bytes() + self.sums.bytes() + self.touched.capacity() * size_of::<Range<usize>>()
+    }
+}
+
+/// A pointer that all threads use, each its own part behind it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared(pub(crate) *mut f32);
+
+// SAFETY: who uses it says which part.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub(crate) fn at(self, n: usize) -> *mut f32 {
+        self.0.wrapping_add(n)
+    }
 }
 
 /// Numbers of one cache line.
@@ -83,6 +149,11 @@ impl Buffer {
             self.0 = Vec::new();
             self.0.resize(lines, Line::default());
         }
+    }
+
+    /// Zeros in the first `len` numbers, which are there.
+    pub(crate) fn clear(&mut self, len: usize) {
+        self.0[..len.div_ceil(LINE)].fill(Line::default());
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {

@@ -4,6 +4,8 @@
 //! below hold instructions only. What an instruction set may compute differently is the rounding of `mul_add`, which is
 //! fused where the processor can do so.
 
+use crate::random::{Block, MIX};
+
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 pub(crate) mod portable;
@@ -30,6 +32,39 @@ pub(crate) trait Vector: Copy {
     /// Registers across the tile of weighted sums: `rows · registers` accumulators, the registers of one row of the right
     /// operand and one for the left.
     const SUM_VECTORS: usize;
+
+    /// A register of as many unsigned integers.
+    type Bits: Copy;
+
+    /// `first`, `first + 1`, and so on, modulo 2³².
+    unsafe fn counting(first: u32) -> Self::Bits;
+
+    /// `LANES` integers from `from`.
+    unsafe fn load_bits(from: *const u32) -> Self::Bits;
+
+    /// `a xor x`, for the same `x` in every lane.
+    unsafe fn xor(a: Self::Bits, x: u32) -> Self::Bits;
+
+    /// `a xor (a >> N)`.
+    unsafe fn xor_shifted<const N: u32>(a: Self::Bits) -> Self::Bits;
+
+    /// `a · x` modulo 2³².
+    unsafe fn mul_bits(a: Self::Bits, x: u32) -> Self::Bits;
+
+    /// `table[entry]` for each of the `LANES` bytes from `entries`, which are all entries of the table.
+    #[inline(always)]
+    unsafe fn look_up(table: &[f32], entries: *const u8) -> Self {
+        let mut found = [0.0; 16];
+        for (lane, found) in found.iter_mut().enumerate().take(Self::LANES) {
+            // SAFETY: `LANES` entries of the table can be read, says the caller.
+            *found = unsafe { *table.get_unchecked(usize::from(*entries.add(lane))) };
+        }
+        // SAFETY: a register has at most 16 numbers.
+        unsafe { Self::load(found.as_ptr()) }
+    }
+
+    /// `self` where `bits >= least`, 0 elsewhere.
+    unsafe fn where_at_least(self, bits: Self::Bits, least: u32) -> Self;
 
     /// `x` in every lane.
     unsafe fn splat(x: f32) -> Self;
@@ -65,8 +100,17 @@ pub(crate) trait Vector: Copy {
     /// `self · b`.
     unsafe fn mul(self, b: Self) -> Self;
 
+    /// `self / b`.
+    unsafe fn div(self, b: Self) -> Self;
+
     /// The larger of both, lane by lane; `b` where one of them is NaN.
     unsafe fn max(self, b: Self) -> Self;
+
+    /// The smaller of both, lane by lane; `b` where one of them is NaN.
+    unsafe fn min(self, b: Self) -> Self;
+
+    /// `self` where `by > 0`, `other` elsewhere.
+    unsafe fn where_positive(self, other: Self, by: Self) -> Self;
 
     /// The nearest integer.
     unsafe fn round(self) -> Self;
@@ -125,6 +169,61 @@ pub(crate) unsafe fn exp2<V: Vector>(x: V) -> V {
         p = p.mul_add(f, V::splat(P[0]));
         p = p.mul_add(f, V::splat(1.0));
         p.scale_by_power(n)
+    }
+}
+
+/// tanh x with an error of about two units in the last place, NaN for NaN.
+///
+/// ```text
+/// |x| > 0.625:  tanh |x| = 1 - 2 / (e^2|x| + 1);     otherwise  tanh x = x + x³ p(x²)
+/// ```
+///
+/// with p of Cephes `tanhf` (Moshier). What bounds logits is multiplied by their bound, so that one more unit would be seen.
+///
+/// # Safety
+///
+/// That of [`Vector`].
+#[inline(always)]
+pub(crate) unsafe fn tanh<V: Vector>(x: V) -> V {
+    const P: [f32; 5] = [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        let (zero, one) = (V::splat(0.0), V::splat(1.0));
+        let size = x.max(zero.sub(x));
+        // from 10 on it is 1; the order lets NaN through
+        let power = exp2(V::splat(10.0).min(size).mul(V::splat(2.0 * std::f32::consts::LOG2_E)));
+        let far = one.sub(V::splat(2.0).div(power.add(one)));
+        let far = far.where_positive(zero.sub(far), x);
+        let s = x.mul(x);
+        let mut p = V::splat(P[0]);
+        p = p.mul_add(s, V::splat(P[1]));
+        p = p.mul_add(s, V::splat(P[2]));
+        p = p.mul_add(s, V::splat(P[3]));
+        p = p.mul_add(s, V::splat(P[4]));
+        let near = p.mul(s).mul_add(x, x);
+        near.where_positive(far, V::splat(0.625).sub(size))
+    }
+}
+
+/// The bits of [`Block::bits`](crate::random::Block::bits) for a register of indices.
+///
+/// # Safety
+///
+/// That of [`Vector`].
+#[inline(always)]
+pub(crate) unsafe fn random_bits<V: Vector>(block: Block, indices: V::Bits) -> V::Bits {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe { mix::<V>(V::xor(mix::<V>(V::xor(indices, block.low)), block.high)) }
+}
+
+/// The mixer of [`random`](crate::random).
+#[inline(always)]
+unsafe fn mix<V: Vector>(x: V::Bits) -> V::Bits {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        let x = V::mul_bits(V::xor_shifted::<16>(x), MIX[0]);
+        let x = V::mul_bits(V::xor_shifted::<15>(x), MIX[1]);
+        V::xor_shifted::<15>(x)
     }
 }
 

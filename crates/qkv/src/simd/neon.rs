@@ -17,6 +17,38 @@ impl Vector for Neon {
     const PRODUCT_ROWS: usize = 12;
     const SUM_ROWS: usize = 6;
     const SUM_VECTORS: usize = 4;
+    type Bits = uint32x4_t;
+
+    #[inline(always)]
+    unsafe fn counting(first: u32) -> uint32x4_t {
+        let lanes: [u32; 4] = [0, 1, 2, 3].map(|lane| first.wrapping_add(lane));
+        unsafe { vld1q_u32(lanes.as_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bits(from: *const u32) -> uint32x4_t {
+        unsafe { vld1q_u32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn xor(a: uint32x4_t, x: u32) -> uint32x4_t {
+        unsafe { veorq_u32(a, vdupq_n_u32(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn xor_shifted<const N: u32>(a: uint32x4_t) -> uint32x4_t {
+        unsafe { veorq_u32(a, vshlq_u32(a, vdupq_n_s32(-(N as i32)))) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_bits(a: uint32x4_t, x: u32) -> uint32x4_t {
+        unsafe { vmulq_u32(a, vdupq_n_u32(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn where_at_least(self, bits: uint32x4_t, least: u32) -> Self {
+        Self(unsafe { vbslq_f32(vcgeq_u32(bits, vdupq_n_u32(least)), self.0, vdupq_n_f32(0.0)) })
+    }
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -71,6 +103,22 @@ impl Vector for Neon {
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
         Self(unsafe { vmulq_f32(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        Self(unsafe { vdivq_f32(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        // as for the maximum
+        Self(unsafe { vbslq_f32(vcltq_f32(self.0, b.0), self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, other: Self, by: Self) -> Self {
+        Self(unsafe { vbslq_f32(vcgtq_f32(by.0, vdupq_n_f32(0.0)), self.0, other.0) })
     }
 
     #[inline(always)]

@@ -21,6 +21,38 @@ impl Vector for Portable {
     const PRODUCT_ROWS: usize = 4;
     const SUM_ROWS: usize = 4;
     const SUM_VECTORS: usize = 2;
+    type Bits = [u32; LANES];
+
+    #[inline(always)]
+    unsafe fn counting(first: u32) -> [u32; LANES] {
+        [0, 1, 2, 3].map(|lane| first.wrapping_add(lane))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bits(from: *const u32) -> [u32; LANES] {
+        // SAFETY: LANES integers can be read, says the caller.
+        unsafe { from.cast::<[u32; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn xor(a: [u32; LANES], x: u32) -> [u32; LANES] {
+        a.map(|a| a ^ x)
+    }
+
+    #[inline(always)]
+    unsafe fn xor_shifted<const N: u32>(a: [u32; LANES]) -> [u32; LANES] {
+        a.map(|a| a ^ (a >> N))
+    }
+
+    #[inline(always)]
+    unsafe fn mul_bits(a: [u32; LANES], x: u32) -> [u32; LANES] {
+        a.map(|a| a.wrapping_mul(x))
+    }
+
+    #[inline(always)]
+    unsafe fn where_at_least(self, bits: [u32; LANES], least: u32) -> Self {
+        Self(std::array::from_fn(|lane| if bits[lane] >= least { self.0[lane] } else { 0.0 }))
+    }
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -76,6 +108,21 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
         self.zip(b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        self.zip(b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        self.zip(b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, other: Self, by: Self) -> Self {
+        Self(std::array::from_fn(|lane| if by.0[lane] > 0.0 { self.0[lane] } else { other.0[lane] }))
     }
 
     #[inline(always)]

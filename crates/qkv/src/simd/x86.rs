@@ -30,6 +30,44 @@ impl Vector for Avx2 {
     const PRODUCT_ROWS: usize = 6;
     const SUM_ROWS: usize = 6;
     const SUM_VECTORS: usize = 2;
+    type Bits = __m256i;
+
+    #[inline(always)]
+    unsafe fn counting(first: u32) -> __m256i {
+        unsafe {
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            _mm256_add_epi32(lanes, _mm256_set1_epi32(first as i32))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bits(from: *const u32) -> __m256i {
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn xor(a: __m256i, x: u32) -> __m256i {
+        unsafe { _mm256_xor_si256(a, _mm256_set1_epi32(x as i32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn xor_shifted<const N: u32>(a: __m256i) -> __m256i {
+        // (the shift with a count in a register: its constant form takes another type in each width)
+        unsafe { _mm256_xor_si256(a, _mm256_srl_epi32(a, _mm_cvtsi32_si128(N as i32))) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_bits(a: __m256i, x: u32) -> __m256i {
+        unsafe { _mm256_mullo_epi32(a, _mm256_set1_epi32(x as i32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn where_at_least(self, bits: __m256i, least: u32) -> Self {
+        unsafe {
+            let enough = _mm256_cmpeq_epi32(_mm256_max_epu32(bits, _mm256_set1_epi32(least as i32)), bits);
+            Self(_mm256_and_ps(self.0, _mm256_castsi256_ps(enough)))
+        }
+    }
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -85,6 +123,24 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
         Self(unsafe { _mm256_mul_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        Self(unsafe { _mm256_div_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        Self(unsafe { _mm256_min_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, other: Self, by: Self) -> Self {
+        unsafe {
+            let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(by.0, _mm256_setzero_ps());
+            Self(_mm256_blendv_ps(other.0, self.0, positive))
+        }
     }
 
     #[inline(always)]
@@ -182,6 +238,59 @@ impl Vector for Avx512 {
     const PRODUCT_ROWS: usize = 14;
     const SUM_ROWS: usize = 6;
     const SUM_VECTORS: usize = 4;
+    type Bits = __m512i;
+
+    #[inline(always)]
+    unsafe fn counting(first: u32) -> __m512i {
+        unsafe {
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            _mm512_add_epi32(lanes, _mm512_set1_epi32(first as i32))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bits(from: *const u32) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(table: &[f32], entries: *const u8) -> Self {
+        unsafe {
+            let entries = _mm512_cvtepu8_epi32(_mm_loadu_si128(entries.cast()));
+            // tables of up to two registers are looked up in registers
+            let count = table.len();
+            if count > 32 {
+                return Self(_mm512_i32gather_ps::<4>(entries, table.as_ptr()));
+            }
+            let low = Self::load_first(table.as_ptr(), count.min(16));
+            let high = Self::load_first(table.as_ptr().add(count.min(16)), count - count.min(16));
+            Self(_mm512_permutex2var_ps(low.0, entries, high.0))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn xor(a: __m512i, x: u32) -> __m512i {
+        unsafe { _mm512_xor_si512(a, _mm512_set1_epi32(x as i32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn xor_shifted<const N: u32>(a: __m512i) -> __m512i {
+        // (the shift with a count in a register: its constant form takes another type in each width)
+        unsafe { _mm512_xor_si512(a, _mm512_srl_epi32(a, _mm_cvtsi32_si128(N as i32))) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_bits(a: __m512i, x: u32) -> __m512i {
+        unsafe { _mm512_mullo_epi32(a, _mm512_set1_epi32(x as i32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn where_at_least(self, bits: __m512i, least: u32) -> Self {
+        unsafe {
+            let enough = _mm512_cmpge_epu32_mask(bits, _mm512_set1_epi32(least as i32));
+            Self(_mm512_maskz_mov_ps(enough, self.0))
+        }
+    }
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -237,6 +346,24 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
         Self(unsafe { _mm512_mul_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        Self(unsafe { _mm512_div_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        Self(unsafe { _mm512_min_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, other: Self, by: Self) -> Self {
+        unsafe {
+            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(by.0, _mm512_setzero_ps());
+            Self(_mm512_mask_mov_ps(other.0, positive, self.0))
+        }
     }
 
     #[inline(always)]

@@ -1,0 +1,531 @@
+//! Attention along the edges of sparse graphs: work and memory follow the edges.
+//!
+//! ```text
+//! forward, for each query, with the keys at the end of its edges, all heads at once
+//!     products → weights → acc                            as in forward.rs, rows of a tile are heads
+//! backward
+//!     for each query: weights and d_products of its edges, kept; d_query
+//!     for each key, with the queries that see it:
+//!         d_value = Σ weight · d_out;  d_key = Σ d_product · query
+//! ```
+//!
+//! A key's gradients are summed by the thread that has the key, over its edges in a fixed order: nothing is scattered, and the
+//! bits do not depend on threads. What that takes is two numbers for each edge and head.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use super::along::{EdgeAdditive, EdgeGradient, EdgeScores, EdgeSums, Nodes, Pairing};
+use super::backward;
+use super::choice::Scoring;
+use super::forward::{Call, State};
+use super::kernels::{BACKWARD_KEYS, FORWARD_KEYS, FORWARD_QUERIES, Transfer};
+use super::micro::Span;
+use super::pack::padded;
+use super::pipeline::{Keys, Pipeline, Place, Tile};
+use super::plan::Plan;
+use super::shape::{Shape, View};
+use super::steps::Chain;
+use super::work;
+use super::workspace::{Scratch, Shared, own};
+use crate::csr::Csr;
+
+/// Heads that go through a tile together.
+pub(super) const HEADS: usize = FORWARD_QUERIES;
+
+/// Some queries, or keys, of one set.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    pub(crate) set: usize,
+    /// Counted from the beginning of the set.
+    pub(crate) nodes: Range<usize>,
+}
+
+/// Rows of a view, for heads that share one in groups.
+fn nodes(view: &View<'_>, token: usize, group: usize, dim: usize) -> Nodes {
+    let (stride, head_stride) = view.strides();
+    Nodes { start: view.row(token, 0), stride, head_stride, group, dim }
+}
+
+/// Tells how two vectors become a product.
+fn pairing(pipeline: &Pipeline<'_>) -> Pairing {
+    match pipeline.choice.scoring {
+        Scoring::Dot { .. } => Pairing::Dot,
+        Scoring::Additive { activation, weights } => Pairing::Additive { weights: weights.as_ptr(), activation },
+        Scoring::RankOne { slope } => Pairing::RankOne { slope },
+    }
+}
+
+/// The first `STRIDE` of some edges' keys, counted from the beginning of their set.
+fn keys_of<const STRIDE: usize>(edges: &Csr, some: &Range<usize>, first_key: usize, to: &mut [u32; STRIDE]) {
+    for (to, &key) in to.iter_mut().zip(&edges.columns()[some.clone()]) {
+        *to = key - first_key as u32;
+    }
+}
+
+/// The edges of a query, in pieces that fit a tile.
+fn pieces<const STRIDE: usize>(edges: &Csr, query: usize) -> impl Iterator<Item = Range<usize>> + use<STRIDE> {
+    let (start, end) = (edges.row_offsets()[query], edges.row_offsets()[query + 1]);
+    (start..end).step_by(STRIDE).map(move |first| first..(first + STRIDE).min(end))
+}
+
+/// `out` and `lse` of all sets that go along their edges.
+pub(super) fn forward(call: &Call<'_>, plan: &Plan, threads: &[Mutex<Scratch>]) {
+    let Some(edges) = call.pipeline.choice.edges() else { return };
+    work::in_order(plan.by_query.len(), |n| {
+        let mut scratch = own(threads);
+        let Unit { set, nodes } = &plan.by_query[n];
+        for query in nodes.clone() {
+            // SAFETY: the scratch memory has the size of the layout.
+            unsafe {
+                if query + 1 < nodes.end {
+                    prefetch_keys(&call.pipeline, edges, *set, query + 1);
+                }
+                forward_query(call, edges, *set, query, scratch.numbers());
+            }
+        }
+    });
+}
+
+/// Asks for keys and values that a query sees: they lie anywhere, and its predecessor's work hides how long they take.
+///
+/// # Safety
+///
+/// The query exists.
+unsafe fn prefetch_keys(pipeline: &Pipeline<'_>, edges: &Csr, set: usize, query: usize) {
+    let inputs = pipeline.inputs;
+    let Shape { heads, head_dim, value_dim, .. } = inputs.shape;
+    let list = edges.neighbours(inputs.queries.range(set).start + query);
+    for (view, dim) in [(&inputs.key, head_dim), (&inputs.value, value_dim)] {
+        // SAFETY: by the contract.
+        unsafe { (pipeline.kernels.prefetch_nodes)(&nodes(view, 0, inputs.shape.group(), dim), heads, list) }
+    }
+}
+
+/// # Safety
+///
+/// `scratch` has the size of the layout and is this thread's alone; no other thread has the query.
+unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, scratch: *mut f32) {
+    let Call { pipeline, layout, .. } = *call;
+    let (kernels, inputs) = (pipeline.kernels, pipeline.inputs);
+    let shape @ Shape { head_dim, value_dim, .. } = inputs.shape;
+    let value_padded = padded(value_dim);
+    let (token, first_key) = (inputs.queries.range(set).start + query, inputs.keys.range(set).start);
+    // SAFETY: the layout has room for HEADS rows; the inputs were checked to hold the rows of all nodes.
+    unsafe {
+        let state @ State { row_max, row_sum, rescale } = call.state(scratch);
+        let (acc, tile) = (scratch.add(layout.acc), scratch.add(layout.tile));
+        for first_head in (0..shape.heads).step_by(HEADS) {
+            let heads = HEADS.min(shape.heads - first_head);
+            std::slice::from_raw_parts_mut(acc, heads * value_padded).fill(0.0);
+            pipeline.begin(state, heads);
+            for piece in pieces::<FORWARD_KEYS>(edges, token) {
+                let mut list = [0; FORWARD_KEYS];
+                keys_of(edges, &piece, first_key, &mut list);
+                let count = piece.len();
+                (kernels.edge_scores)(&EdgeScores {
+                    left: nodes(&inputs.query, token, 1, head_dim),
+                    right: nodes(&inputs.key, first_key, shape.group(), head_dim),
+                    list: &list[..count],
+                    first_head,
+                    heads,
+                    pairing: pairing(&pipeline),
+                    out: tile,
+                    stride: FORWARD_KEYS,
+                    derivative: std::ptr::null_mut(),
+                });
+                let spans = [Span { first: 0, end: count }; HEADS];
+                let place = Place {
+                    set,
+                    heads: first_head..first_head + heads,
+                    queries: query..query + 1,
+                    keys: Keys::Edges { first: piece.start, list: &list[..count] },
+                };
+                let columns = count.next_multiple_of(kernels.lanes);
+                let weights = Tile { start: tile, stride: FORWARD_KEYS, spans: &spans[..heads], columns };
+                let rescale = pipeline.weights(&place, weights, state, scratch.add(layout.biases));
+                (kernels.edge_sums)(&EdgeSums {
+                    tile,
+                    stride: FORWARD_KEYS,
+                    right: nodes(&inputs.value, first_key, shape.group(), value_dim),
+                    list: &list[..count],
+                    first_head,
+                    heads,
+                    out: acc.wrapping_sub(first_head * value_padded),
+                    out_stride: value_padded,
+                    out_group: 1,
+                    rescale,
+                });
+            }
+            (kernels.totals)(row_sum, heads, rescale);
+            for row in 0..heads {
+                let (factor, lse) = pipeline.end(*row_max.add(row), *rescale.add(row));
+                *rescale.add(row) = factor;
+                call.save(first_head + row, token, lse);
+            }
+            (kernels.write_rows)(&Transfer {
+                from: acc,
+                from_stride: value_padded,
+                to: call.out.row(token, first_head),
+                to_stride: call.out.head_stride(),
+                rows: heads,
+                dim: value_dim,
+                factors: rescale,
+                factor: 1.0,
+            });
+        }
+    }
+}
+
+/// What is kept of each edge: weights, then gradients of products, a number for each head.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
+    start: Shared,
+    heads: usize,
+}
+
+impl Kept {
+    /// Numbers that all edges take.
+    pub(super) fn numbers(edges: usize, heads: usize) -> usize {
+        2 * edges * heads
+    }
+
+    pub(super) fn new(start: Shared, heads: usize) -> Self {
+        Self { start, heads }
+    }
+
+    fn weights(self, edge: usize) -> *mut f32 {
+        self.start.at(2 * edge * self.heads)
+    }
+
+    fn gradients(self, edge: usize) -> *mut f32 {
+        self.start.at((2 * edge + 1) * self.heads)
+    }
+}
+
+/// The gradients of all sets that go along their edges; sums over pairs go to the tallies.
+pub(super) fn backward(call: &backward::Call<'_>, plan: &Plan, threads: &[Mutex<Scratch>], kept: Kept) {
+    let Some(edges) = call.pipeline.choice.edges() else { return };
+    work::in_order(plan.by_query.len(), |n| {
+        let mut scratch = own(threads);
+        let _abandon = work::Abandon(&call.abandoned);
+        let Unit { set, nodes } = &plan.by_query[n];
+        for query in nodes.clone() {
+            // SAFETY: the scratch memory has the size of the layout.
+            unsafe {
+                if query + 1 < nodes.end {
+                    prefetch_keys(&call.pipeline, edges, *set, query + 1);
+                }
+                backward_query(call, edges, (*set, query), &mut scratch, kept);
+            }
+        }
+        call.hand_in(plan.tasks.len() + n, &mut scratch);
+    });
+    work::in_order(plan.by_key.len(), |n| {
+        let mut scratch = own(threads);
+        let Unit { set, nodes } = &plan.by_key[n];
+        for key in nodes.clone() {
+            // SAFETY: as above, and what is kept of the edges is complete.
+            unsafe {
+                if key + 1 < nodes.end {
+                    prefetch_queries(call, edges, (*set, key + 1), kept);
+                }
+                backward_key(call, edges, (*set, key), scratch.numbers(), kept);
+            }
+        }
+    });
+}
+
+/// Keeps weights and gradients of the products of a query's edges, and writes its gradient.
+///
+/// # Safety
+///
+/// `scratch` has the size of the layout; no other thread has the query.
+unsafe fn backward_query(
+    call: &backward::Call<'_>,
+    edges: &Csr,
+    (set, query): (usize, usize),
+    scratch: &mut Scratch,
+    kept: Kept,
+) {
+    let (pipeline, layout) = (&call.pipeline, call.layout);
+    let (kernels, inputs, choice) = (pipeline.kernels, pipeline.inputs, pipeline.choice);
+    let shape @ Shape { heads: all_heads, head_dim, value_dim, .. } = inputs.shape;
+    let head_padded = padded(head_dim);
+    let (token, first_key) = (inputs.queries.range(set).start + query, inputs.keys.range(set).start);
+    let numbers = scratch.numbers();
+    let mut tally = scratch.tally();
+    // SAFETY: the layout has room for HEADS rows; the inputs were checked to hold the rows of all nodes.
+    unsafe {
+        call.prepare(set, 0..all_heads, query..query + 1);
+        let (weights, gradient) = (numbers.add(layout.weights), numbers.add(layout.gradient));
+        let (whole, slope, dq) = (numbers.add(layout.whole), numbers.add(layout.slope), numbers.add(layout.dq));
+        let has_slope = choice.has_slope();
+        for first_head in (0..all_heads).step_by(HEADS) {
+            let heads = HEADS.min(all_heads - first_head);
+            std::slice::from_raw_parts_mut(dq, heads * head_padded).fill(0.0);
+            let (mut shift, mut gain, mut minus_delta) = ([0.0; HEADS], [0.0; HEADS], [0.0; HEADS]);
+            for row in 0..heads {
+                let [s, g, d] = call.rows.at((first_head + row) * inputs.queries.tokens() + token);
+                (shift[row], gain[row], minus_delta[row]) = (*s, *g, *d);
+            }
+            for piece in pieces::<BACKWARD_KEYS>(edges, token) {
+                let mut list = [0; BACKWARD_KEYS];
+                keys_of(edges, &piece, first_key, &mut list);
+                let count = piece.len();
+                let scores = EdgeScores {
+                    left: nodes(&inputs.query, token, 1, head_dim),
+                    right: nodes(&inputs.key, first_key, shape.group(), head_dim),
+                    list: &list[..count],
+                    first_head,
+                    heads,
+                    pairing: pairing(pipeline),
+                    out: weights,
+                    stride: BACKWARD_KEYS,
+                    derivative: if has_slope { slope } else { std::ptr::null_mut() },
+                };
+                (kernels.edge_scores)(&scores);
+                let spans = [Span { first: 0, end: count }; HEADS];
+                let place = Place {
+                    set,
+                    heads: first_head..first_head + heads,
+                    queries: query..query + 1,
+                    keys: Keys::Edges { first: piece.start, list: &list[..count] },
+                };
+                let columns = count.next_multiple_of(kernels.lanes);
+                let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans: &spans[..heads], columns };
+                let again = backward::Again { gradient: whole, shift: shift.as_ptr(), gain: gain.as_ptr() };
+                let slope_tile = if has_slope { slope } else { std::ptr::null_mut() };
+                pipeline.weights_again(&place, tile, again, slope_tile, numbers.add(layout.biases));
+                (kernels.edge_scores)(&EdgeScores {
+                    left: nodes(call.d_out, token, 1, value_dim),
+                    right: nodes(&inputs.value, first_key, shape.group(), value_dim),
+                    pairing: Pairing::Dot,
+                    out: gradient,
+                    derivative: std::ptr::null_mut(),
+                    ..scores
+                });
+                let (kept_tile, whole_tile) = pipeline.gradient_tiles(weights, whole);
+                (kernels.edge_gradient)(&EdgeGradient {
+                    tile: gradient,
+                    stride: BACKWARD_KEYS,
+                    columns,
+                    kept: kept_tile,
+                    whole: whole_tile,
+                    minus_delta: &minus_delta[..heads],
+                    factor: choice.kept_factor(),
+                });
+                let d_logits = Tile { start: gradient, ..tile };
+                if let Some(d_bias) = call.d_bias {
+                    pipeline.bias_gradient(&place, d_logits, &mut tally, (call.per_head, d_bias.at(0)));
+                }
+                if has_slope {
+                    let (tile, stride, spans) = (gradient, BACKWARD_KEYS, &spans[..heads]);
+                    (kernels.chain)(&Chain { tile, slope, stride, spans });
+                }
+                for (n, edge) in piece.clone().enumerate() {
+                    for row in 0..heads {
+                        *kept.weights(edge).add(first_head + row) = *weights.add(row * BACKWARD_KEYS + n);
+                        *kept.gradients(edge).add(first_head + row) = *gradient.add(row * BACKWARD_KEYS + n);
+                    }
+                }
+                let d_query = Direction {
+                    left: scores.left,
+                    right: scores.right,
+                    list: &list[..count],
+                    first_head,
+                    heads,
+                    gradient,
+                    out: dq.wrapping_sub(first_head * head_padded),
+                    out_group: 1,
+                    d_weights: call.d_score_of(&mut tally, first_head..first_head + heads),
+                };
+                d_query.add(call);
+            }
+            (kernels.write_rows)(&Transfer {
+                from: dq,
+                from_stride: head_padded,
+                to: call.gradients.query.row(token, first_head),
+                to_stride: call.gradients.query.head_stride(),
+                rows: heads,
+                dim: head_dim,
+                factors: std::ptr::null(),
+                factor: choice.scale,
+            });
+        }
+    }
+}
+
+/// Asks for what a key's gradients are sums of.
+///
+/// # Safety
+///
+/// The key exists.
+unsafe fn prefetch_queries(call: &backward::Call<'_>, edges: &Csr, (set, key): (usize, usize), kept: Kept) {
+    let inputs = call.pipeline.inputs;
+    let Shape { heads, head_dim, value_dim, .. } = inputs.shape;
+    let token = inputs.keys.range(set).start + key;
+    let by_column = edges.by_column();
+    let entries = by_column.offsets[token]..by_column.offsets[token + 1];
+    let kernels = call.pipeline.kernels;
+    // SAFETY: what is asked for need not exist.
+    unsafe {
+        let of_edge = Nodes { start: kept.weights(0), stride: 2 * heads, head_stride: 0, group: 1, dim: 2 * heads };
+        (kernels.prefetch_nodes)(&of_edge, 1, &by_column.edges[entries.clone()]);
+        (kernels.prefetch_nodes)(&nodes(call.d_out, 0, 1, value_dim), heads, &by_column.rows[entries.clone()]);
+        if !matches!(call.pipeline.choice.scoring, Scoring::RankOne { .. }) {
+            (kernels.prefetch_nodes)(&nodes(&inputs.query, 0, 1, head_dim), heads, &by_column.rows[entries]);
+        }
+    }
+}
+
+/// Writes the gradients of a key and its value.
+///
+/// # Safety
+///
+/// `scratch` has the size of the layout and is this thread's alone, no other thread has the key, and its edges are kept.
+unsafe fn backward_key(
+    call: &backward::Call<'_>,
+    edges: &Csr,
+    (set, key): (usize, usize),
+    scratch: *mut f32,
+    kept: Kept,
+) {
+    let (pipeline, layout) = (&call.pipeline, call.layout);
+    let (kernels, inputs, choice) = (pipeline.kernels, pipeline.inputs, pipeline.choice);
+    let shape @ Shape { heads: all_heads, kv_heads, head_dim, value_dim } = inputs.shape;
+    let (head_padded, value_padded) = (padded(head_dim), padded(value_dim));
+    let (token, first_query) = (inputs.keys.range(set).start + key, inputs.queries.range(set).start);
+    let by_column = edges.by_column();
+    let entries = by_column.offsets[token]..by_column.offsets[token + 1];
+    // SAFETY: the layout has room for HEADS rows and the sums of all heads of a key; the inputs were checked to hold the rows of all
+    // nodes.
+    unsafe {
+        let (weights, gradient) = (scratch.add(layout.weights), scratch.add(layout.gradient));
+        let (dk, dv) = (scratch.add(layout.dk), scratch.add(layout.dv));
+        std::slice::from_raw_parts_mut(dk, kv_heads * head_padded).fill(0.0);
+        std::slice::from_raw_parts_mut(dv, kv_heads * value_padded).fill(0.0);
+        for first in entries.clone().step_by(BACKWARD_KEYS) {
+            let some = first..(first + BACKWARD_KEYS).min(entries.end);
+            let mut list = [0; BACKWARD_KEYS];
+            for (to, &query) in list.iter_mut().zip(&by_column.rows[some.clone()]) {
+                *to = query - first_query as u32;
+            }
+            let list = &list[..some.len()];
+            for first_head in (0..all_heads).step_by(HEADS) {
+                let heads = HEADS.min(all_heads - first_head);
+                for (n, &edge) in by_column.edges[some.clone()].iter().enumerate() {
+                    for row in 0..heads {
+                        let head = first_head + row;
+                        *weights.add(row * BACKWARD_KEYS + n) = *kept.weights(edge as usize).add(head);
+                        *gradient.add(row * BACKWARD_KEYS + n) = *kept.gradients(edge as usize).add(head);
+                    }
+                }
+                (kernels.edge_sums)(&EdgeSums {
+                    tile: weights,
+                    stride: BACKWARD_KEYS,
+                    right: nodes(call.d_out, first_query, 1, value_dim),
+                    list,
+                    first_head,
+                    heads,
+                    out: dv,
+                    out_stride: value_padded,
+                    out_group: shape.group(),
+                    rescale: std::ptr::null(),
+                });
+                let d_key = Direction {
+                    left: nodes(&inputs.key, token, shape.group(), head_dim),
+                    right: nodes(&inputs.query, first_query, 1, head_dim),
+                    list,
+                    first_head,
+                    heads,
+                    gradient,
+                    out: dk,
+                    out_group: shape.group(),
+                    d_weights: std::ptr::null_mut(),
+                };
+                d_key.add(call);
+            }
+        }
+        for (from, from_stride, to, dim, factor) in [
+            (dk, head_padded, &call.gradients.key, head_dim, choice.scale),
+            (dv, value_padded, &call.gradients.value, value_dim, choice.kept_factor()),
+        ] {
+            (kernels.write_rows)(&Transfer {
+                from,
+                from_stride,
+                to: to.row(token, 0),
+                to_stride: to.head_stride(),
+                rows: kv_heads,
+                dim,
+                factors: std::ptr::null(),
+                factor,
+            });
+        }
+    }
+}
+
+/// From gradients of products to that of the node on one side of the edges.
+struct Direction<'a> {
+    left: Nodes,
+    right: Nodes,
+    list: &'a [u32],
+    first_head: usize,
+    heads: usize,
+    gradient: *const f32,
+    /// Added to: a row for every `out_group` heads.
+    out: *mut f32,
+    out_group: usize,
+    /// Added to, if not null: the gradient of the score's weights, of all heads.
+    d_weights: *mut f32,
+}
+
+impl Direction<'_> {
+    /// # Safety
+    ///
+    /// The nodes exist, and the pointers hold what they say for the heads.
+    unsafe fn add(&self, call: &backward::Call<'_>) {
+        let (kernels, stride) = (call.pipeline.kernels, BACKWARD_KEYS);
+        let &Self { left, right, list, first_head, heads, gradient, out, out_group, d_weights } = self;
+        let out_stride = padded(left.dim);
+        // SAFETY: by the contract.
+        unsafe {
+            match call.pipeline.choice.scoring {
+                Scoring::Dot { .. } => (kernels.edge_sums)(&EdgeSums {
+                    tile: gradient,
+                    stride,
+                    right,
+                    list,
+                    first_head,
+                    heads,
+                    out,
+                    out_stride,
+                    out_group,
+                    rescale: std::ptr::null(),
+                }),
+                Scoring::Additive { activation, weights } => (kernels.edge_additive)(&EdgeAdditive {
+                    gradient,
+                    stride,
+                    left,
+                    right,
+                    list,
+                    first_head,
+                    heads,
+                    weights: weights.as_ptr(),
+                    activation,
+                    out,
+                    out_stride,
+                    d_weights,
+                    d_weights_stride: call.per_head,
+                }),
+                // the derivative of the sum by either side is 1
+                Scoring::RankOne { .. } => {
+                    for row in 0..heads {
+                        let numbers = std::slice::from_raw_parts(gradient.add(row * stride), list.len());
+                        *out.add((first_head + row) / out_group * out_stride) += numbers.iter().sum::<f32>();
+                    }
+                }
+            }
+        }
+    }
+}
