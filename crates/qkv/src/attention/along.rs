@@ -4,6 +4,7 @@
 //! the heads of a neighbour lie side by side.
 
 use super::additive::{activate, slope_of};
+use super::edges::HEADS;
 use crate::options::ScoreActivation;
 use crate::simd::Vector;
 
@@ -23,10 +24,26 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// The row of a node for a head of the query.
+    /// The row of a node, of the head that lies so many numbers behind the first.
     #[inline(always)]
-    fn row(&self, node: u32, head: usize) -> *const f32 {
-        self.start.wrapping_add(node as usize * self.stride + head / self.group * self.head_stride)
+    fn row(&self, node: u32, offset: usize) -> *const f32 {
+        self.start.wrapping_add(node as usize * self.stride + offset)
+    }
+
+    /// How many numbers behind the first the head lies that a head of the query sees.
+    #[inline(always)]
+    fn offset(&self, head: usize) -> usize {
+        head / self.group * self.head_stride
+    }
+
+    /// The same for some heads in a row: worked out once for all neighbours, since a division takes as long as a product.
+    #[inline(always)]
+    fn offsets(&self, first_head: usize, heads: usize) -> [usize; HEADS] {
+        let mut offsets = [0; HEADS];
+        for (n, offset) in offsets.iter_mut().enumerate().take(heads) {
+            *offset = self.offset(first_head + n);
+        }
+        offsets
     }
 }
 
@@ -37,13 +54,16 @@ const NUMBERS: usize = 256;
 /// Neighbours between the one that is read and the one whose rows are asked for.
 const AHEAD: usize = 6;
 
-/// Asks for the rows of all heads of a node that is needed soon.
+/// Asks for the rows of all heads of a node that is needed soon, if there are more than were asked for beforehand.
 ///
 /// # Safety
 ///
 /// The instruction set of `V`.
 #[inline(always)]
 unsafe fn prefetch<V: Vector>(nodes: &Nodes, list: &[u32], column: usize, heads: usize) {
+    if list.len() <= MOST {
+        return;
+    }
     if let Some(&node) = list.get(column + AHEAD) {
         let row = nodes.start.wrapping_add(node as usize * nodes.stride);
         let numbers = (heads - 1) / nodes.group * nodes.head_stride + nodes.dim;
@@ -108,35 +128,72 @@ pub(crate) struct EdgeScores<'a> {
 /// The instruction set of `V`; the operands hold what they say.
 #[inline(always)]
 pub(crate) unsafe fn edge_scores<V: Vector>(e: &EdgeScores<'_>) {
+    // SAFETY: by the contract.
+    unsafe {
+        match e.pairing {
+            Pairing::Dot => vector_scores::<V, false, false>(e, std::ptr::null(), 0.0),
+            Pairing::Additive { weights, activation: ScoreActivation::Tanh } => {
+                vector_scores::<V, true, true>(e, weights, 0.0)
+            }
+            Pairing::Additive { weights, activation } => {
+                vector_scores::<V, true, false>(e, weights, slope_of(activation))
+            }
+            Pairing::RankOne { slope } => rank_one_scores(e, slope),
+        }
+    }
+}
+
+/// # Safety
+///
+/// That of [`edge_scores`].
+#[inline(always)]
+unsafe fn vector_scores<V: Vector, const ADDITIVE: bool, const TANH: bool>(
+    e: &EdgeScores<'_>,
+    weights: *const f32,
+    slope: f32,
+) {
     let dim = e.left.dim;
+    let (left, right) = (e.left.offsets(e.first_head, e.heads), e.right.offsets(e.first_head, e.heads));
     for (column, &node) in e.list.iter().enumerate() {
         // SAFETY: rows of nodes that exist, by the contract.
         unsafe {
             prefetch::<V>(&e.right, e.list, column, e.first_head + e.heads);
+            let to = e.out.add(column);
             for row in 0..e.heads {
-                let head = e.first_head + row;
-                let (left, right) = (e.left.row(0, head), e.right.row(node, head));
-                let to = row * e.stride + column;
-                let number = match e.pairing {
-                    Pairing::Dot => pair_dot::<V>(dim, left, right),
-                    Pairing::Additive { weights, activation: ScoreActivation::Tanh } => {
-                        let weights = weights.add(head * dim);
-                        pair_additive::<V, true>(dim, left, right, weights, 0.0)
-                    }
-                    Pairing::Additive { weights, activation } => {
-                        let weights = weights.add(head * dim);
-                        pair_additive::<V, false>(dim, left, right, weights, slope_of(activation))
-                    }
-                    Pairing::RankOne { slope } => {
-                        let sum = *left + *right;
-                        let factor = if sum > 0.0 { 1.0 } else { slope };
-                        if !e.derivative.is_null() {
-                            *e.derivative.add(to) = factor;
-                        }
-                        sum * factor
-                    }
+                let (left, right) = (e.left.row(0, left[row]), e.right.row(node, right[row]));
+                *to.add(row * e.stride) = if ADDITIVE {
+                    pair_additive::<V, TANH>(dim, left, right, weights.add((e.first_head + row) * dim), slope)
+                } else {
+                    pair_dot::<V>(dim, left, right)
                 };
-                *e.out.add(to) = number;
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// That of [`edge_scores`].
+#[inline(always)]
+unsafe fn rank_one_scores(e: &EdgeScores<'_>, slope: f32) {
+    for row in 0..e.heads {
+        let head = e.first_head + row;
+        let offset = e.right.offset(head);
+        // SAFETY: rows of nodes that exist, by the contract.
+        unsafe {
+            let own = *e.left.row(0, e.left.offset(head));
+            let out = std::slice::from_raw_parts_mut(e.out.add(row * e.stride), e.list.len());
+            for (out, &node) in out.iter_mut().zip(e.list) {
+                *out = own + *e.right.row(node, offset);
+            }
+            if !e.derivative.is_null() {
+                let derivative = std::slice::from_raw_parts_mut(e.derivative.add(row * e.stride), e.list.len());
+                for (to, &sum) in derivative.iter_mut().zip(&*out) {
+                    *to = if sum > 0.0 { 1.0 } else { slope };
+                }
+            }
+            for out in out {
+                *out *= if *out > 0.0 { 1.0 } else { slope };
             }
         }
     }
@@ -234,6 +291,7 @@ pub(crate) unsafe fn edge_sums<V: Vector>(e: &EdgeSums<'_>) {
     let dim = e.right.dim;
     for row in 0..e.heads {
         let head = e.first_head + row;
+        let offset = e.right.offset(head);
         for at in (0..dim).step_by(V::LANES) {
             // SAFETY: rows of nodes that exist, by the contract.
             unsafe {
@@ -247,7 +305,7 @@ pub(crate) unsafe fn edge_sums<V: Vector>(e: &EdgeSums<'_>) {
                         prefetch::<V>(&e.right, e.list, column, e.first_head + e.heads);
                     }
                     let weight = V::splat(*e.tile.add(row * e.stride + column));
-                    acc = weight.mul_add(load_up_to::<V>(e.right.row(node, head).add(at), dim - at), acc);
+                    acc = weight.mul_add(load_up_to::<V>(e.right.row(node, offset).add(at), dim - at), acc);
                 }
                 acc.store(out);
             }
@@ -302,16 +360,17 @@ unsafe fn edge_additive_rows<V: Vector, const TANH: bool>(e: &EdgeAdditive<'_>) 
     let dim = e.left.dim;
     for row in 0..e.heads {
         let head = e.first_head + row;
+        let offset = e.right.offset(head);
         for at in (0..dim).step_by(V::LANES) {
             // SAFETY: rows of nodes that exist, by the contract; behind the end of a row the weights are 0, and so is what is
             // added there.
             unsafe {
                 let slope = V::splat(slope_of(e.activation));
-                let left = load_up_to::<V>(e.left.row(0, head).add(at), dim - at);
+                let left = load_up_to::<V>(e.left.row(0, e.left.offset(head)).add(at), dim - at);
                 let (mut sum, mut d_weights) = (V::splat(0.0), V::splat(0.0));
                 for (column, &node) in e.list.iter().enumerate() {
                     let g = V::splat(*e.gradient.add(row * e.stride + column));
-                    let right = load_up_to::<V>(e.right.row(node, head).add(at), dim - at);
+                    let right = load_up_to::<V>(e.right.row(node, offset).add(at), dim - at);
                     let (t, derivative) = activate::<V, TANH>(left.add(right), slope);
                     sum = g.mul_add(derivative, sum);
                     d_weights = g.mul_add(t, d_weights);

@@ -49,12 +49,12 @@ pub(super) const ROW_NUMBERS: usize = 3;
 /// What all blocks of a call share.
 pub(super) struct Call<'a> {
     pub(super) pipeline: Pipeline<'a>,
-    saved: &'a Saved<'a>,
+    pub(super) saved: &'a Saved<'a>,
     pub(super) d_out: &'a View<'a>,
     pub(super) gradients: &'a Gradients<'a>,
     /// `-lse · log2 e`, what rounding took from it, and `-delta`, times the scale if that is applied there:
     /// `[heads, query tokens]` each.
-    pub(super) rows: RowNumbers,
+    rows: RowNumbers,
     turns: &'a [AtomicUsize],
     /// Whether a thread has panicked, whose turn will not end.
     pub(super) abandoned: AtomicBool,
@@ -296,19 +296,35 @@ impl Pipeline<'_> {
     }
 
     /// What gradients of logits are multiplied by at once, and what those of queries and keys are when they are complete.
-    fn scales(&self) -> (f32, f32) {
+    pub(super) fn scales(&self) -> (f32, f32) {
         if self.is_bare() { (self.choice.scale, 1.0) } else { (1.0, self.choice.scale) }
     }
 }
 
+/// What a row's logits are shifted by, in powers of 2, and 2 raised to what rounding took from it.
+pub(super) fn shift_and_gain(lse: f64) -> [f32; 2] {
+    // A row that attends to nothing has no weights, now as before: 2^(x - ∞) = 0.
+    let lse = if lse == f64::NEG_INFINITY { f64::INFINITY } else { lse };
+    let exact = -lse * LOG2_E;
+    let shift = exact as f32;
+    let lost = (exact - f64::from(shift)) * std::f64::consts::LN_2;
+    let gain = match lost.abs() {
+        // the next term of the series is beyond the last place
+        0.0..1e-3 => (1.0 + lost + 0.5 * lost * lost) as f32,
+        _ if lse.is_finite() => lost.exp() as f32,
+        _ => 1.0,
+    };
+    [shift, gain]
+}
+
 /// `shift`, `gain` and `minus_delta` of every row.
-pub(super) struct RowNumbers([*mut f32; ROW_NUMBERS]);
+struct RowNumbers([*mut f32; ROW_NUMBERS]);
 
 // SAFETY: a row is written by the unit that prepares it, and read by others only after that.
 unsafe impl Sync for RowNumbers {}
 
 impl RowNumbers {
-    pub(super) fn at(&self, row: usize) -> [*mut f32; ROW_NUMBERS] {
+    fn at(&self, row: usize) -> [*mut f32; ROW_NUMBERS] {
         self.0.map(|numbers| numbers.wrapping_add(row))
     }
 }
@@ -373,7 +389,7 @@ impl Call<'_> {
     }
 
     /// `shift`, `gain` and `minus_delta` of some queries of a set, and zeros in their gradient.
-    pub(super) fn prepare(&self, set: usize, heads: Range<usize>, queries: Range<usize>) {
+    fn prepare(&self, set: usize, heads: Range<usize>, queries: Range<usize>) {
         let inputs = self.pipeline.inputs;
         let Shape { head_dim, value_dim, .. } = inputs.shape;
         let tokens = inputs.queries.tokens();
@@ -390,14 +406,10 @@ impl Call<'_> {
                 for (token, delta) in (first..first + count).zip(deltas) {
                     let row = head * tokens + token;
                     let [shift, gain, minus_delta] = self.rows.at(row);
-                    // A row that attends to nothing has no weights, now as before: 2^(x - ∞) = 0.
-                    let lse = self.saved.lse[row];
-                    let lse = if lse == f64::NEG_INFINITY { f64::INFINITY } else { lse };
-                    let exact = -lse * LOG2_E;
+                    let [row_shift, row_gain] = shift_and_gain(self.saved.lse[row]);
                     // SAFETY: the gradient was checked to hold the row, `rows` has one for each head and token.
                     unsafe {
-                        *shift = exact as f32;
-                        *gain = if lse.is_finite() { (exact - f64::from(*shift)).exp2() as f32 } else { 1.0 };
+                        (*shift, *gain) = (row_shift, row_gain);
                         *minus_delta = if has_sum { -scale * delta } else { 0.0 };
                         std::slice::from_raw_parts_mut(self.gradients.query.row(token, head), head_dim).fill(0.0);
                     }

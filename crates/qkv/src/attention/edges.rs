@@ -19,9 +19,9 @@ use super::along::{EdgeAdditive, EdgeGradient, EdgeScores, EdgeSums, Nodes, Pair
 use super::backward;
 use super::choice::Scoring;
 use super::forward::{Call, State};
-use super::kernels::{BACKWARD_KEYS, FORWARD_KEYS, FORWARD_QUERIES, Transfer};
+use super::kernels::{BACKWARD_KEYS, DOTS, FORWARD_KEYS, FORWARD_QUERIES, Transfer};
 use super::micro::Span;
-use super::pack::padded;
+use super::pack::{Rows, padded};
 use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::Plan;
 use super::shape::{Shape, View};
@@ -257,7 +257,6 @@ unsafe fn backward_query(
     let mut tally = scratch.tally();
     // SAFETY: the layout has room for HEADS rows; the inputs were checked to hold the rows of all nodes.
     unsafe {
-        call.prepare(set, 0..all_heads, query..query + 1);
         let (weights, gradient) = (numbers.add(layout.weights), numbers.add(layout.gradient));
         let (whole, slope, dq) = (numbers.add(layout.whole), numbers.add(layout.slope), numbers.add(layout.dq));
         let has_slope = choice.has_slope();
@@ -266,8 +265,21 @@ unsafe fn backward_query(
             std::slice::from_raw_parts_mut(dq, heads * head_padded).fill(0.0);
             let (mut shift, mut gain, mut minus_delta) = ([0.0; HEADS], [0.0; HEADS], [0.0; HEADS]);
             for row in 0..heads {
-                let [s, g, d] = call.rows.at((first_head + row) * inputs.queries.tokens() + token);
-                (shift[row], gain[row], minus_delta[row]) = (*s, *g, *d);
+                let lse = call.saved.lse[(first_head + row) * inputs.queries.tokens() + token];
+                [shift[row], gain[row]] = backward::shift_and_gain(lse);
+            }
+            if choice.normalizer.has_sum() {
+                for (n, minus_delta) in minus_delta[..heads].chunks_mut(DOTS).enumerate() {
+                    let (head, count) = (first_head + n * DOTS, minus_delta.len());
+                    let of_heads = |view: &View<'_>| Rows {
+                        start: view.row(token, head),
+                        stride: view.strides().1,
+                        count,
+                        dim: value_dim,
+                    };
+                    let deltas = (kernels.row_dots)(of_heads(call.d_out), of_heads(&call.saved.out));
+                    minus_delta.iter_mut().zip(deltas).for_each(|(to, delta)| *to = -delta);
+                }
             }
             for piece in pieces::<BACKWARD_KEYS>(edges, token) {
                 let mut list = [0; BACKWARD_KEYS];
