@@ -71,4 +71,102 @@ pub(crate) unsafe fn direct<V: Vector>(d: &Direct<'_>) {
 }
 
 /// Steps between the keys that are read and those that are asked for.
-const AHEAD: usize = 2;
+const AHEAD: usize = 4;
+
+/// Values between the one that is added and the one that is asked for.
+const VALUES_AHEAD: usize = 16;
+
+/// Registers across a sum: with those of two rows they fill half of the widest instruction set's, and a value of 128 numbers is
+/// read in one go.
+const WIDTH: usize = 8;
+
+/// The operands of [`direct_sums`].
+#[derive(Clone, Copy)]
+pub(crate) struct DirectSums<'a> {
+    /// Weights, `stride` numbers a row.
+    pub(crate) left: *const f32,
+    pub(crate) stride: usize,
+    /// Values in the caller's memory, of whole registers.
+    pub(crate) values: Rows,
+    /// For each row, the values that take part.
+    pub(crate) spans: &'a [Span],
+    /// `values.dim` numbers a row.
+    pub(crate) out: *mut f32,
+    /// What each row is multiplied by before the sum is added; nothing if null.
+    pub(crate) rescale: *const f32,
+}
+
+/// `out[r][c] = out[r][c] · rescale[r] + Σ_j left[r][j] · values[j][c]`.
+///
+/// # Safety
+///
+/// The instruction set of `V`; the operands hold what they say, weights outside of a row's span but within that of another
+/// are 0.
+#[inline(always)]
+pub(crate) unsafe fn direct_sums<V: Vector>(d: &DirectSums<'_>) {
+    for (first, count) in super::micro::even_parts(d.spans.len(), 2) {
+        for column in (0..d.values.dim).step_by(WIDTH * V::LANES) {
+            let registers = WIDTH.min((d.values.dim - column) / V::LANES);
+            // SAFETY: rows and registers exist, by the contract.
+            unsafe {
+                match (count, registers) {
+                    (1, WIDTH) => direct_sum::<V, 1, WIDTH>(d, first, column),
+                    (2, WIDTH) => direct_sum::<V, 2, WIDTH>(d, first, column),
+                    (1, registers) => {
+                        for n in 0..registers {
+                            direct_sum::<V, 1, 1>(d, first, column + n * V::LANES);
+                        }
+                    }
+                    (_, registers) => {
+                        for n in 0..registers {
+                            direct_sum::<V, 2, 1>(d, first, column + n * V::LANES);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// That of [`direct_sums`].
+#[inline(always)]
+unsafe fn direct_sum<V: Vector, const ROWS: usize, const REGISTERS: usize>(
+    d: &DirectSums<'_>,
+    row: usize,
+    column: usize,
+) {
+    // SAFETY: by the contract.
+    unsafe {
+        let dim = d.values.dim;
+        let mut acc = [[V::splat(0.0); REGISTERS]; ROWS];
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let factor = V::splat(if d.rescale.is_null() { 1.0 } else { *d.rescale.add(row + r) });
+            for (n, acc) in acc.iter_mut().enumerate() {
+                *acc = V::load(d.out.add((row + r) * dim + column + n * V::LANES)).mul(factor);
+            }
+        }
+        let hull = Span::hull(&d.spans[row..row + ROWS]);
+        let hull = if hull.is_empty() { Span::default() } else { hull };
+        for j in hull.first..hull.end {
+            let value = d.values.start.add(j * d.values.stride + column);
+            let mut weights = [V::splat(0.0); ROWS];
+            for (r, weight) in weights.iter_mut().enumerate() {
+                *weight = V::splat(*d.left.add((row + r) * d.stride + j));
+            }
+            for n in 0..REGISTERS {
+                let x = V::load(value.add(n * V::LANES));
+                V::prefetch(value.wrapping_add(n * V::LANES + VALUES_AHEAD * d.values.stride));
+                for (acc, weight) in acc.iter_mut().zip(weights) {
+                    acc[n] = weight.mul_add(x, acc[n]);
+                }
+            }
+        }
+        for (r, acc) in acc.iter().enumerate() {
+            for (n, acc) in acc.iter().enumerate() {
+                acc.store(d.out.add((row + r) * dim + column + n * V::LANES));
+            }
+        }
+    }
+}

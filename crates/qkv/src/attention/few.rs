@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::choice::Scoring;
-use super::direct::{DIRECT_ROWS, Direct};
+use super::direct::{DIRECT_ROWS, Direct, DirectSums};
 use super::forward::{Call, State};
 use super::kernels::{FORWARD_KEYS, FORWARD_QUERIES};
 use super::micro::{Products, Span, Sums};
@@ -26,6 +26,9 @@ use super::softmax::ROW_SUMS;
 use super::work;
 use super::workspace::{Cut, Scratch, Shared, own};
 use crate::options::Normalizer;
+
+/// Rows that are asked for before they are come to.
+const SOON: usize = 16;
 
 /// Keys of one set that some queries meet.
 #[derive(Clone, Debug)]
@@ -137,6 +140,9 @@ unsafe fn part(call: &Call<'_>, part: &Part, scratch: *mut f32, partial: Shared)
             }
             for (n, kv_head) in part.kv_heads.clone().enumerate() {
                 let from = inputs.key.rows(keys.start + first, kv_head, seen.len(), head_dim);
+                // Whatever is read next has to be on its way before what is read now has ended.
+                let soon = inputs.value.rows(keys.start + first, kv_head, seen.len().min(SOON), value_dim);
+                (kernels.prefetch_rows)(soon);
                 if is_direct {
                     let (left, out, stride) = (q_of(n), tile, FORWARD_KEYS);
                     (kernels.direct)(&Direct { left, keys: from, spans, out, stride });
@@ -152,24 +158,31 @@ unsafe fn part(call: &Call<'_>, part: &Part, scratch: *mut f32, partial: Shared)
                 let weights = Tile { start: tile, stride: FORWARD_KEYS, spans, columns };
                 let state = state.beginning_at(n * rows);
                 let rescale = pipeline.weights(&place, weights, state, scratch.add(layout.biases));
-                let from = inputs.value.rows(keys.start + first, kv_head, seen.len(), value_dim);
-                let (right, right_stride) = if rows <= DIRECT_ROWS && value_padded == value_dim {
-                    (from.start, from.stride)
-                } else {
-                    (kernels.pack_rows)(from, value_rows, value_padded);
-                    (value_rows.cast_const(), value_padded)
+                let (next, next_head) = match kv_head + 1 < part.kv_heads.end {
+                    true => (first, kv_head + 1),
+                    false => (first + FORWARD_KEYS, part.kv_heads.start),
                 };
-                (kernels.mix)(&Sums {
-                    left: tile,
-                    right,
-                    right_stride,
-                    out: acc.add(n * rows * value_padded),
-                    out_stride: value_padded,
-                    rows,
-                    columns: value_padded,
-                    spans,
-                    rescale,
-                });
+                let soon = inputs.key.rows(keys.start + next, next_head, SOON, head_dim);
+                (kernels.prefetch_rows)(soon);
+                let values = inputs.value.rows(keys.start + first, kv_head, seen.len(), value_dim);
+                let out = acc.add(n * rows * value_padded);
+                if rows <= DIRECT_ROWS && value_padded == value_dim {
+                    let (left, stride) = (tile.cast_const(), FORWARD_KEYS);
+                    (kernels.direct_sums)(&DirectSums { left, stride, values, spans, out, rescale });
+                } else {
+                    (kernels.pack_rows)(values, value_rows, value_padded);
+                    (kernels.mix)(&Sums {
+                        left: tile,
+                        right: value_rows,
+                        right_stride: value_padded,
+                        out,
+                        out_stride: value_padded,
+                        rows,
+                        columns: value_padded,
+                        spans,
+                        rescale,
+                    });
+                }
             }
         }
         let record = Record::new(rows, value_dim);

@@ -350,7 +350,8 @@ impl Call<'_> {
                 let keys = first..(first + FORWARD_KEYS).min(seen.end);
                 pipeline.fill_spans(spans, set, &queries, &keys);
                 let place = Place { set, heads: head..head + 1, queries: queries.clone(), keys: Keys::From(first) };
-                pipeline.prefetch_bias(&place, keys.len(), None);
+                let next = Place { keys: Keys::From(first + FORWARD_KEYS), ..place.clone() };
+                pipeline.prefetch_bias(&next, keys.len(), None);
                 let products = Products {
                     left: q,
                     height: FORWARD_QUERIES,

@@ -8,9 +8,9 @@ use super::along::{
     EdgeAdditive, EdgeGradient, EdgeScores, EdgeSums, Nodes, edge_additive, edge_gradient, edge_scores, edge_sums,
     prefetch_nodes,
 };
-use super::direct::{Direct, direct};
+use super::direct::{Direct, DirectSums, direct, direct_sums};
 use super::micro::{AsIs, Products, Sums, products, sums};
-use super::pack::{Rows, pack_panels, pack_rows, pack_slabs, prefetch_rows};
+use super::pack::{Rows, pack_panels, pack_rows, pack_slabs, prefetch_bytes, prefetch_rows};
 use super::softmax::{Again, Gradient, Online, again, online, totals};
 use super::steps::{Chain, Diagonals, Drops, Logits, Mixed, Weigh, chain, diagonals, drops, logits, weigh};
 use super::tables::{Runs, add_runs, copy_runs, look_up};
@@ -46,6 +46,7 @@ pub(crate) struct Kernels {
     pub(crate) pack_slabs: unsafe fn(Rows, f32, *mut f32, usize, isize),
     /// Asks for the cache lines of rows that are needed later.
     pub(crate) prefetch_rows: unsafe fn(Rows),
+    pub(crate) prefetch_bytes: unsafe fn(*const u8, usize, usize, usize),
     pub(crate) pack_rows: unsafe fn(Rows, *mut f32, usize),
     /// Products of a forward tile.
     pub(crate) scores: unsafe fn(&Products<'_>),
@@ -77,6 +78,8 @@ pub(crate) struct Kernels {
     pub(crate) rank_one: unsafe fn(&RankOne<'_>),
     /// Products of a few queries with keys where they lie.
     pub(crate) direct: unsafe fn(&Direct<'_>),
+    /// Sums of values where they lie.
+    pub(crate) direct_sums: unsafe fn(&DirectSums<'_>),
     /// Asks for the rows of nodes that are needed soon.
     pub(crate) prefetch_nodes: unsafe fn(&Nodes, usize, &[u32]),
     /// Copies runs of a table to a tile, and adds a tile to them.
@@ -192,6 +195,8 @@ macro_rules! kernels {
                 pack_slabs_of(from: Rows, factor: f32, to: *mut f32, height: usize, next: isize)
                     => pack_slabs::<V>(from, factor, to, height, next);
                 prefetch_rows_of(rows: Rows) => prefetch_rows::<V>(rows);
+                prefetch_bytes_of(start: *const u8, stride: usize, count: usize, len: usize)
+                    => prefetch_bytes::<V>(start, stride, count, len);
                 pack_rows_of(from: Rows, to: *mut f32, stride: usize) => pack_rows::<V>(from, to, stride);
                 scores(p: &Products<'_>) => products::<V, _, FORWARD_KEYS>(p, &AsIs);
                 online_step(o: &Online<'_>) => online::<V, FORWARD_KEYS>(o);
@@ -212,6 +217,7 @@ macro_rules! kernels {
                 additive_backward_step(a: &AdditiveBackward<'_>) => additive_backward::<V>(a);
                 rank_one_scores(r: &RankOne<'_>) => rank_one::<V>(r);
                 direct_scores(d: &Direct<'_>) => direct::<V>(d);
+                direct_sums_of(d: &DirectSums<'_>) => direct_sums::<V>(d);
                 prefetch_nodes_of(nodes: &Nodes, heads: usize, list: &[u32]) => prefetch_nodes::<V>(nodes, heads, list);
                 copy_runs_of(r: &Runs<'_>) => copy_runs::<V>(r);
                 add_runs_of(r: &Runs<'_>) => add_runs::<V>(r);
@@ -239,6 +245,7 @@ macro_rules! kernels {
                 pack_panels: pack_panels_of,
                 pack_slabs: pack_slabs_of,
                 prefetch_rows: prefetch_rows_of,
+                prefetch_bytes: prefetch_bytes_of,
                 pack_rows: pack_rows_of,
                 scores,
                 online: online_step,
@@ -262,6 +269,7 @@ macro_rules! kernels {
                 additive_backward: additive_backward_step,
                 rank_one: rank_one_scores,
                 direct: direct_scores,
+                direct_sums: direct_sums_of,
                 prefetch_nodes: prefetch_nodes_of,
                 copy_runs: copy_runs_of,
                 add_runs: add_runs_of,

@@ -117,10 +117,23 @@ pub(crate) unsafe fn pack_rows<V: Vector>(from: Rows, to: *mut f32, stride: usiz
 /// The instruction set of `V`.
 #[inline(always)]
 pub(crate) unsafe fn prefetch_rows<V: Vector>(rows: Rows) {
-    for row in 0..rows.count {
-        for column in (0..rows.dim).step_by(16) {
+    const SIZE: usize = size_of::<f32>();
+    // SAFETY: what is asked for need not exist.
+    unsafe { prefetch_bytes::<V>(rows.start.cast(), rows.stride * SIZE, rows.count, rows.dim * SIZE) }
+}
+
+/// Asks for the cache lines of `count` rows of `len` bytes, `stride` apart.
+///
+/// # Safety
+///
+/// The instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn prefetch_bytes<V: Vector>(start: *const u8, stride: usize, count: usize, len: usize) {
+    const LINE: usize = 64;
+    for row in 0..count {
+        for at in (0..len).step_by(LINE) {
             // SAFETY: what is asked for need not exist.
-            unsafe { V::prefetch(rows.start.wrapping_add(row * rows.stride + column)) }
+            unsafe { V::prefetch(start.wrapping_add(row * stride + at).cast()) }
         }
     }
 }

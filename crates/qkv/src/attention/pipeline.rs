@@ -284,23 +284,26 @@ impl Pipeline<'_> {
         unsafe { (self.kernels.copy_runs)(&Runs { tile: biases, stride, runs: &runs[..count], rows }) }
     }
 
-    /// Asks for the numbers of a dense bias that a tile will need.
-    ///
-    /// # Safety
-    ///
-    /// The place exists.
-    pub(super) unsafe fn prefetch_bias(&self, place: &Place<'_>, columns: usize, gradient: Option<Shared>) {
-        let (Bias::Dense { values }, &Keys::From(first)) = (self.choice.bias, &place.keys) else { return };
-        let kv_len = self.inputs.keys.len_of(place.set);
-        for head in place.heads.clone() {
-            let at = self.pair_at(place.set, head, place.queries.start, first);
-            let both = [Some(values.as_ptr()), gradient.map(|gradient| gradient.at(0).cast_const())];
-            for start in both.into_iter().flatten() {
-                let rows =
-                    Rows { start: start.wrapping_add(at), stride: kv_len, count: place.queries.len(), dim: columns };
-                // SAFETY: what is asked for need not exist.
-                unsafe { (self.kernels.prefetch_rows)(rows) }
+    /// Asks for what a bias that is stored by pair has for a tile that comes soon, and for where its gradient goes.
+    pub(super) fn prefetch_bias(&self, place: &Place<'_>, columns: usize, gradient: Option<Shared>) {
+        let &Keys::From(first) = &place.keys else { return };
+        let (kv_len, rows, head) = (self.inputs.keys.len_of(place.set), place.queries.len(), place.heads.start);
+        match self.choice.bias {
+            Bias::Dense { values } => {
+                let at = self.pair_at(place.set, head, place.queries.start, first);
+                let both = [Some(values.as_ptr()), gradient.map(|gradient| gradient.at(0).cast_const())];
+                for start in both.into_iter().flatten() {
+                    let rows = Rows { start: start.wrapping_add(at), stride: kv_len, count: rows, dim: columns };
+                    // SAFETY: what is asked for need not exist.
+                    unsafe { (self.kernels.prefetch_rows)(rows) }
+                }
             }
+            Bias::Buckets { buckets: Buckets::Stored { pairs, .. }, .. } => {
+                let at = self.starts[place.set] + place.queries.start * kv_len + first;
+                // SAFETY: what is asked for need not exist.
+                unsafe { (self.kernels.prefetch_bytes)(pairs.as_ptr().wrapping_add(at), kv_len, rows, columns) }
+            }
+            _ => {}
         }
     }
 

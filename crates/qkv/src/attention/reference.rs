@@ -88,6 +88,8 @@ pub(crate) struct Slack {
     pub(crate) bias_terms: f64,
     /// Of all pairs with the same key.
     pub(crate) key_terms: f64,
+    /// Of all pairs with the same query.
+    pub(crate) query_terms: f64,
     /// The sum of the gradients of logits so near to the kink of the ReLU that rounding decides whether they are zero.
     pub(crate) undecided: f64,
     /// The same, each times the factor in front of its number of the bias.
@@ -378,6 +380,7 @@ impl<'a, F: Float> Problem<'a, F> {
         // out = Σ_j w_j drop_j v_j;  dw_j = drop_j d_out · v_j;  delta = Σ_j w_j dw_j
         let mut delta = zero;
         let mut d_weights = Vec::with_capacity(row.keys.len());
+        let mut row_squares: f64 = 0.0;
         for (&w, &j) in row.weights.iter().zip(&row.keys) {
             let v = self.v_at(at, j);
             let drop = self.dropout(at, j);
@@ -408,9 +411,11 @@ impl<'a, F: Float> Problem<'a, F> {
                 squares.bias[number] += (factor * terms_of_logits).into().powi(2);
             }
             squares.score[at.head] += terms_of_logits.into().powi(2);
+            row_squares += terms.into().powi(2);
             squares.key[self.k_at(at, j) / self.shape.head_dim] += terms.into().powi(2);
             self.score_backward(at, j, d_logit, r);
         }
+        r.slack.query_terms = r.slack.query_terms.max(row_squares.sqrt());
     }
 
     /// Whether the ReLU of a logit would have another derivative if the logit had been rounded as an f32 is.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::cases::{BIASES, Biased, Case, Graph, Memory, NORMALIZERS, SCORES, Scoring, case, option_cases};
 use super::super::*;
-use super::data::{Data, assert_all_as_good, assert_cases, bits, error, instruction_sets};
+use super::data::{Data, assert_all_as_good, assert_all_within, assert_cases, bits, error, instruction_sets};
 use crate::csr::Csr;
 use crate::options::*;
 use crate::testing::{numbers, to_f64};
@@ -289,7 +289,9 @@ proptest! {
         let data = Data::new(&case, seed);
         let (exact, naive) = (data.reference::<f64>(), data.reference::<f32>());
         for kernels in instruction_sets() {
-            assert_all_as_good(&case, &data.run(kernels, &mut Workspace::new()), &naive, &exact);
+            // twice the bounds, since what is drawn is drawn anew each time
+            let found = data.run(kernels, &mut Workspace::new());
+            assert_all_within(2.0, &case, [&found, &naive], &exact);
         }
     }
 }
