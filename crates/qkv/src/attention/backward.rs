@@ -22,23 +22,22 @@
 //! gradient is kept; since a block adds only after it has computed, and blocks begin at the same tile of queries one
 //! after the other, they seldom wait.
 
-use std::f64::consts::LOG2_E;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::additive::{Additive, AdditiveBackward, RankOne};
+use super::additive::AdditiveBackward;
 use super::choice::{Choice, Scoring};
 use super::edges::{self, Kept};
-use super::forward::exponent_factor;
-use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, DOTS, FORWARD_KEYS, Transfer};
+use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, DOTS, Transfer};
 use super::micro::{Products, Span, Sums};
 use super::pack::{Rows, SLAB, padded, slabs};
 use super::pipeline::{Keys, Pipeline, Place, Tally, Tile};
 use super::plan::{Block, Plan};
 use super::shape::{Gradients, Saved, Shape, View};
-use super::softmax::{self, Gradient};
-use super::steps::{Chain, Mixed, Second};
+use super::softmax::Gradient;
+use super::steps::{Chain, Mixed};
+use super::weights::{Again, shift_and_gain};
 use super::work;
 use super::workspace::{Cut, Scratch, Shared, Workspace, own};
 use crate::options::{Bias, Mask};
@@ -199,122 +198,6 @@ pub(super) fn backward(
             score[head * shape.head_dim..][..shape.head_dim].copy_from_slice(&sums[summed_bias..][..shape.head_dim]);
         }
     }
-}
-
-/// What the backward pass finds the weights again with.
-#[derive(Clone, Copy)]
-pub(super) struct Again {
-    /// A tile of the same shape: what [`Pipeline::gradient_tiles`] names `whole`, where that is not the tile of weights.
-    pub(super) gradient: *mut f32,
-    pub(super) shift: *const f32,
-    pub(super) gain: *const f32,
-}
-
-impl Pipeline<'_> {
-    /// Products of a tile by whatever score there is; `slope`, if not null, becomes the derivative where the score has one.
-    ///
-    /// # Safety
-    ///
-    /// That of [`products`](super::micro::products); the rows are those of `heads`, as many for each, and the tile has `stride`
-    /// numbers a row.
-    pub(super) unsafe fn scores(&self, heads: Range<usize>, products: &Products<'_>, stride: usize, slope: *mut f32) {
-        // SAFETY: by the contract.
-        unsafe {
-            match self.choice.scoring {
-                Scoring::Dot { .. } if stride == FORWARD_KEYS => (self.kernels.scores)(products),
-                Scoring::Dot { .. } => (self.kernels.scores_again)(products),
-                Scoring::RankOne { slope: factor } => {
-                    let (operands, derivative) = (*products, slope);
-                    (self.kernels.rank_one)(&RankOne { operands, stride, slope: factor, derivative });
-                }
-                Scoring::Additive { activation, weights } => {
-                    let rows = products.spans.len() / heads.len();
-                    for (n, head) in heads.enumerate() {
-                        let operands = Products {
-                            left: products.left.add(n * rows * SLAB),
-                            spans: &products.spans[n * rows..][..rows],
-                            out: products.out.add(n * rows * stride),
-                            ..*products
-                        };
-                        let weights = weights[head * products.dim..].as_ptr();
-                        (self.kernels.additive)(&Additive { operands, stride, weights, activation });
-                    }
-                }
-            }
-        }
-    }
-
-    /// Weights from products, as the forward pass had them, and what else the gradient needs.
-    ///
-    /// # Safety
-    ///
-    /// All tiles and numbers have the rows of the place.
-    pub(super) unsafe fn weights_again(
-        &self,
-        place: &Place<'_>,
-        tile: Tile<'_>,
-        again: Again,
-        slope: *mut f32,
-        biases: *mut f32,
-    ) {
-        let scale = if self.is_bare() { self.choice.scale } else { 1.0 };
-        let Again { gradient, shift, gain } = again;
-        // SAFETY: by the contract.
-        unsafe {
-            if !self.is_bare() {
-                self.logits(place, tile, slope, biases);
-            }
-            if self.choice.normalizer.has_sum() {
-                let Tile { start: tile_start, stride, spans, columns } = tile;
-                debug_assert_eq!(stride, BACKWARD_KEYS);
-                let factor = exponent_factor(scale).copysign(scale);
-                (self.kernels.again)(&softmax::Again {
-                    tile: tile_start,
-                    gradient,
-                    spans,
-                    columns,
-                    factor,
-                    shift,
-                    gain,
-                });
-                self.drop(place, tile, gradient, Second::Copied);
-            } else {
-                self.weigh(place, tile, scale, gradient);
-                self.drop(place, tile, gradient, Second::Dropped);
-            }
-        }
-    }
-
-    /// Of the two tiles that [`Pipeline::weights_again`] leaves: what the gradients of weights are multiplied by, and what
-    /// those of all others of a row are.
-    pub(super) fn gradient_tiles(&self, weights: *const f32, whole: *const f32) -> (*const f32, *const f32) {
-        match (self.choice.normalizer.has_sum(), self.choice.dropout) {
-            (true, None) => (weights, weights),
-            (true, Some(_)) => (weights, whole),
-            (false, _) => (whole, whole),
-        }
-    }
-
-    /// What gradients of logits are multiplied by at once, and what those of queries and keys are when they are complete.
-    pub(super) fn scales(&self) -> (f32, f32) {
-        if self.is_bare() { (self.choice.scale, 1.0) } else { (1.0, self.choice.scale) }
-    }
-}
-
-/// What a row's logits are shifted by, in powers of 2, and 2 raised to what rounding took from it.
-pub(super) fn shift_and_gain(lse: f64) -> [f32; 2] {
-    // A row that attends to nothing has no weights, now as before: 2^(x - ∞) = 0.
-    let lse = if lse == f64::NEG_INFINITY { f64::INFINITY } else { lse };
-    let exact = -lse * LOG2_E;
-    let shift = exact as f32;
-    let lost = (exact - f64::from(shift)) * std::f64::consts::LN_2;
-    let gain = match lost.abs() {
-        // the next term of the series is beyond the last place
-        0.0..1e-3 => (1.0 + lost + 0.5 * lost * lost) as f32,
-        _ if lse.is_finite() => lost.exp() as f32,
-        _ => 1.0,
-    };
-    [shift, gain]
 }
 
 /// `shift`, `gain` and `minus_delta` of every row.

@@ -18,14 +18,15 @@ use std::sync::Mutex;
 use super::along::{EdgeAdditive, EdgeGradient, EdgeScores, EdgeSums, Nodes, Pairing};
 use super::backward;
 use super::choice::Scoring;
-use super::forward::{Call, State};
-use super::kernels::{BACKWARD_KEYS, DOTS, FORWARD_KEYS, FORWARD_QUERIES, Transfer};
+use super::forward::Call;
+use super::kernels::{BACKWARD_KEYS, FORWARD_KEYS, FORWARD_QUERIES, Transfer};
 use super::micro::Span;
-use super::pack::{Rows, padded};
+use super::pack::padded;
 use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::Plan;
 use super::shape::{Shape, View};
 use super::steps::Chain;
+use super::weights::{Again, State, shift_and_gain};
 use super::work;
 use super::workspace::{Scratch, Shared, own};
 use crate::csr::Csr;
@@ -266,20 +267,22 @@ unsafe fn backward_query(
             let (mut shift, mut gain, mut minus_delta) = ([0.0; HEADS], [0.0; HEADS], [0.0; HEADS]);
             for row in 0..heads {
                 let lse = call.saved.lse[(first_head + row) * inputs.queries.tokens() + token];
-                [shift[row], gain[row]] = backward::shift_and_gain(lse);
+                [shift[row], gain[row]] = shift_and_gain(lse);
             }
             if choice.normalizer.has_sum() {
-                for (n, minus_delta) in minus_delta[..heads].chunks_mut(DOTS).enumerate() {
-                    let (head, count) = (first_head + n * DOTS, minus_delta.len());
-                    let of_heads = |view: &View<'_>| Rows {
-                        start: view.row(token, head),
-                        stride: view.strides().1,
-                        count,
-                        dim: value_dim,
-                    };
-                    let deltas = (kernels.row_dots)(of_heads(call.d_out), of_heads(&call.saved.out));
-                    minus_delta.iter_mut().zip(deltas).for_each(|(to, delta)| *to = -delta);
-                }
+                // Summed as the gradients of the weights below are, so that where they cancel they do so to the last digits.
+                (kernels.edge_scores)(&EdgeScores {
+                    left: nodes(call.d_out, token, 1, value_dim),
+                    right: nodes(&call.saved.out, token, 1, value_dim),
+                    list: &[0],
+                    first_head,
+                    heads,
+                    pairing: Pairing::Dot,
+                    out: minus_delta.as_mut_ptr(),
+                    stride: 1,
+                    derivative: std::ptr::null_mut(),
+                });
+                minus_delta.iter_mut().for_each(|delta| *delta = -*delta);
             }
             for piece in pieces::<BACKWARD_KEYS>(edges, token) {
                 let mut list = [0; BACKWARD_KEYS];
@@ -306,7 +309,7 @@ unsafe fn backward_query(
                 };
                 let columns = count.next_multiple_of(kernels.lanes);
                 let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans: &spans[..heads], columns };
-                let again = backward::Again { gradient: whole, shift: shift.as_ptr(), gain: gain.as_ptr() };
+                let again = Again { gradient: whole, shift: shift.as_ptr(), gain: gain.as_ptr() };
                 let slope_tile = if has_slope { slope } else { std::ptr::null_mut() };
                 pipeline.weights_again(&place, tile, again, slope_tile, numbers.add(layout.biases));
                 (kernels.edge_scores)(&EdgeScores {

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use super::choice::Scoring;
 use super::direct::{DIRECT_ROWS, Direct, DirectSums};
-use super::forward::{Call, State};
+use super::forward::Call;
 use super::kernels::{FORWARD_KEYS, FORWARD_QUERIES};
 use super::micro::{Products, Span, Sums};
 use super::pack::{padded, slabs};
@@ -23,6 +23,7 @@ use super::pipeline::{Keys, Place, Tile};
 use super::plan::Plan;
 use super::shape::Shape;
 use super::softmax::ROW_SUMS;
+use super::weights::State;
 use super::work;
 use super::workspace::{Cut, Scratch, Shared, own};
 use crate::options::Normalizer;

@@ -15,7 +15,6 @@
 //! 2. Tiles of keys begin at the first panel that a tile of queries sees, not on a grid: a window costs its width.
 //! 3. Each register tile leaves out the panels and terms that the mask takes from all of its rows.
 
-use std::f64::consts::LN_2;
 use std::ops::Range;
 
 use super::kernels::{FORWARD_KEYS, FORWARD_QUERIES, Transfer};
@@ -24,12 +23,11 @@ use super::pack::{Rows, padded, slabs};
 use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::{Packed, Packing, Unit, packed_keys};
 use super::shape::{Shape, ViewMut};
-use super::softmax::{Online, ROW_SUMS};
-use super::steps::Second;
+use super::softmax::ROW_SUMS;
+use super::weights::State;
 use super::work;
 use super::workspace::{Cut, Shared, Workspace, own};
 use super::{edges, few};
-use crate::options::Normalizer;
 
 /// What all tiles of a call share.
 pub(super) struct Call<'a> {
@@ -99,153 +97,6 @@ pub(super) fn forward(pipeline: Pipeline<'_>, out: &ViewMut<'_>, lse: &mut [f64]
     }
     few::forward(&call, plan, threads, partial);
     edges::forward(&call, plan, threads);
-}
-
-/// The sums of some rows so far.
-#[derive(Clone, Copy)]
-pub(super) struct State {
-    /// The largest product, or logit, of each row.
-    pub(super) row_max: *mut f32,
-    /// `ROW_SUMS` partial sums of each row's weights.
-    pub(super) row_sum: *mut f32,
-    /// What the sums so far are to be multiplied by, after each step.
-    pub(super) rescale: *mut f32,
-}
-
-impl State {
-    /// From row `row` of more.
-    pub(super) fn beginning_at(self, row: usize) -> Self {
-        Self {
-            row_max: self.row_max.wrapping_add(row),
-            row_sum: self.row_sum.wrapping_add(row * ROW_SUMS),
-            rescale: self.rescale.wrapping_add(row),
-        }
-    }
-}
-
-impl Pipeline<'_> {
-    /// Whether products are turned to weights as they are, with the scale as a factor of the exponent.
-    pub(super) fn is_bare(&self) -> bool {
-        self.choice.has_plain_logits() && self.choice.edges().is_none()
-    }
-
-    /// What queries are multiplied by when they are packed: the sign of the scale, which changes no digit, so that the largest
-    /// product has the largest weight.
-    pub(super) fn query_factor(&self) -> f32 {
-        if self.is_bare() { self.choice.scale.signum() } else { 1.0 }
-    }
-
-    /// What a product or logit in a tile is multiplied by before 2 is raised to it.
-    pub(super) fn exponent_factor(&self) -> f32 {
-        exponent_factor(if self.is_bare() { self.choice.scale } else { 1.0 })
-    }
-
-    /// No key seen yet.
-    ///
-    /// # Safety
-    ///
-    /// The state has so many rows.
-    pub(super) unsafe fn begin(&self, state: State, rows: usize) {
-        // SAFETY: by the contract.
-        unsafe { self.begin_with(state, rows, self.choice.normalizer == Normalizer::SoftmaxPlusOne) }
-    }
-
-    /// The same; `plus_one` counts the key whose logit is 0, as one of several that share the keys does.
-    ///
-    /// # Safety
-    ///
-    /// That of [`Pipeline::begin`].
-    pub(super) unsafe fn begin_with(&self, state: State, rows: usize, plus_one: bool) {
-        // SAFETY: by the contract.
-        unsafe {
-            std::slice::from_raw_parts_mut(state.row_sum, rows * ROW_SUMS).fill(0.0);
-            let largest = if plus_one { 0.0 } else { f32::NEG_INFINITY };
-            std::slice::from_raw_parts_mut(state.row_max, rows).fill(largest);
-            if plus_one {
-                (0..rows).for_each(|row| *state.row_sum.add(row * ROW_SUMS) = 1.0);
-            }
-        }
-    }
-
-    /// Weights from products; returns what the sums so far are to be multiplied by, for each row, or null for nothing.
-    ///
-    /// # Safety
-    ///
-    /// Tile, state and `biases` have the rows of the place.
-    pub(super) unsafe fn weights(
-        &self,
-        place: &Place<'_>,
-        tile: Tile<'_>,
-        state: State,
-        biases: *mut f32,
-    ) -> *const f32 {
-        let bare = self.is_bare();
-        // SAFETY: by the contract.
-        unsafe {
-            if !bare {
-                self.logits(place, tile, std::ptr::null_mut(), biases);
-            }
-            let sums = self.choice.normalizer.has_sum();
-            if sums {
-                let (Tile { start: tile, spans, columns, .. }, factor) = (tile, self.exponent_factor());
-                let State { row_max, row_sum, rescale } = state;
-                (self.kernels.online)(&Online { tile, spans, columns, factor, row_max, row_sum, rescale });
-            } else {
-                let scale = if bare { self.choice.scale.abs() } else { 1.0 };
-                self.weigh(place, tile, scale, std::ptr::null_mut());
-            }
-            self.drop(place, tile, std::ptr::null_mut(), Second::None);
-            if sums { state.rescale } else { std::ptr::null() }
-        }
-    }
-
-    /// The factor of a row's sums, and its log-sum-exp, once all keys are seen.
-    pub(super) fn end(&self, largest: f32, sum: f32) -> (f32, f64) {
-        let kept = self.choice.kept_factor();
-        if !self.choice.normalizer.has_sum() {
-            return (kept, 0.0);
-        }
-        // a row without a key: nothing was added to it, so any factor leaves zero
-        if largest == f32::NEG_INFINITY && sum == 0.0 {
-            return (0.0, f64::NEG_INFINITY);
-        }
-        // the product rounded as in the exponents
-        (kept / sum, (f64::from(largest * self.exponent_factor()) + f64::from(sum).log2()) * LN_2)
-    }
-
-    /// The keys that some queries of a set see, as one range that holds them all.
-    pub(super) fn seen(&self, set: usize, queries: Range<usize>) -> Range<usize> {
-        let kv_len = self.inputs.keys.len_of(set);
-        match self.choice.edges() {
-            None => self.choice.mask.keys(queries, kv_len),
-            Some(_) => {
-                let rows = queries.map(|query| self.row(set, query)).filter(|row| !row.is_empty());
-                rows.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
-            }
-        }
-    }
-
-    /// The keys that one query of a set sees, as one range that holds them all.
-    pub(super) fn row(&self, set: usize, query: usize) -> Range<usize> {
-        let keys = self.inputs.keys.range(set);
-        match self.choice.edges() {
-            None => self.choice.mask.row(query, keys.len()),
-            Some(edges) => match edges.neighbours(self.inputs.queries.range(set).start + query) {
-                [first, .., last] => *first as usize - keys.start..*last as usize + 1 - keys.start,
-                [key] => *key as usize - keys.start..*key as usize + 1 - keys.start,
-                [] => 0..0,
-            },
-        }
-    }
-
-    /// The columns of a tile that each of its rows may attend to, queries as the rows of one head.
-    pub(super) fn fill_spans(&self, spans: &mut [Span], set: usize, queries: &Range<usize>, keys: &Range<usize>) {
-        for (span, query) in spans.iter_mut().zip(queries.clone()) {
-            let allowed = self.row(set, query);
-            let (first, end) = (allowed.start.max(keys.start), allowed.end.min(keys.end));
-            *span = if first < end { Span { first: first - keys.start, end: end - keys.start } } else { Span::NONE };
-        }
-    }
 }
 
 /// Packed keys and values.
@@ -415,9 +266,4 @@ impl Call<'_> {
         // SAFETY: one was checked to be there for each head and query.
         unsafe { *self.lse.add(head * self.pipeline.inputs.queries.tokens() + token) = lse }
     }
-}
-
-/// What a product is multiplied by before 2 is raised to it. Never 0, which would make NaN of the -∞ that masks.
-pub(crate) fn exponent_factor(scale: f32) -> f32 {
-    (scale.abs() * std::f32::consts::LOG2_E).max(f32::MIN_POSITIVE)
 }

@@ -15,9 +15,12 @@
 //! d_v_j = Σ_i weight_ij · d_out_i      d_q_i = scale · Σ_j d_logit_ij · k_j      d_k_j = scale · Σ_i d_logit_ij · q_i
 //! ```
 //!
+//! Those are the default [`Options`]. Other scores, normalisers, masks, biases and dropout go each with each, and every learned
+//! number among them has a gradient; [`options`](crate::options) has their formulas.
+//!
 //! Weights are computed tile by tile and computed again in the backward pass (Rabe and Staats, 2021; Dao et al., 2022), so
-//! memory grows with the length of a set, never with its square. `docs/attention.md` of the repository derives both and
-//! says where the time goes.
+//! memory grows with the length of a set, or with its edges, never with its square. `docs/attention.md` of the repository
+//! derives both and says where the time goes, `docs/attention-options.md` does so for the options.
 //!
 //! ```
 //! use qkv::attention::{Inputs, Shape, View, ViewMut, Workspace, attention_forward};
@@ -44,10 +47,12 @@
 //! # What always holds
 //!
 //! - **No set sees another**, whatever is in it. `out`, `lse` and the gradients of key and value have the bits that a set has
-//!   alone; how the gradient of the query is summed, by blocks of keys, depends on what else there is to do.
+//!   alone; how the gradients of the query, of biases and of the score's weights are summed, by blocks of keys, depends on
+//!   what else there is to do. Under dropout, what is left out depends on the set's number.
 //! - **The same bits with any number of threads.** Every instruction set has its own.
-//! - **A row that may attend to nothing** gives zeros, a log-sum-exp of -∞ and no gradient. So does one whose logits are all
-//!   -∞.
+//! - **A row that may attend to nothing** gives zeros and no gradient, and a log-sum-exp of -∞. So does one whose logits are all
+//!   -∞. (Of [`SoftmaxPlusOne`](crate::options::Normalizer::SoftmaxPlusOne) the log-sum-exp is then 0. Normalisers without a
+//!   sum have none: theirs is always 0.)
 //! - **Infinity and NaN**: forward, a logit of -∞ takes no part, and one of ∞ or NaN makes its row of `out` NaN. A value that
 //!   is not finite makes every row NaN that computes with it, which may be a few more than the mask lets see it: tiles
 //!   compute with whole registers, and 0 · NaN is NaN. Backward, anything that is not finite may reach every gradient of
@@ -55,13 +60,20 @@
 //!
 //! # What is where
 //!
-//! `forward.rs` and `backward.rs` are the algorithm; `micro.rs` the two register tiles that nearly all time goes into;
-//! `softmax.rs` what is done between them; `pack.rs` how operands are laid out for them; `kernels.rs` compiles these for each
-//! instruction set; `plan.rs` splits the work; `shape.rs` and `workspace.rs` are what callers hold.
+//! `forward.rs` and `backward.rs` are the algorithm over tiles, `edges.rs` the same along the edges of sparse graphs, `few.rs` for a
+//! few queries against many keys. `choice.rs` checks the options; `weights.rs` is what depends on score and normaliser,
+//! `bias.rs` on the bias, `pipeline.rs` what tiles of all kinds go through between products and sums.
+//!
+//! What is compiled for each instruction set, as `kernels.rs` lists it: `micro.rs`, the two register tiles that nearly all time
+//! goes into; `softmax.rs`, `steps.rs` and `tables.rs`, what is done between them; `additive.rs`, scores that are no products;
+//! `along.rs` and `direct.rs`, products and sums of rows where they lie; `pack.rs`, how operands are laid out for tiles.
+//!
+//! `plan.rs` splits the work; `shape.rs` and `workspace.rs` are what callers hold.
 
 mod additive;
 mod along;
 mod backward;
+mod bias;
 mod choice;
 mod direct;
 mod edges;
@@ -78,6 +90,7 @@ mod shape;
 mod softmax;
 mod steps;
 mod tables;
+mod weights;
 mod work;
 mod workspace;
 
@@ -100,7 +113,7 @@ use workspace::Shared;
 ///
 /// # Errors
 ///
-/// [`AttentionError`] if shapes do not fit together, or if the options are among those that are not fused.
+/// [`AttentionError`] if shapes, or the numbers of an option, do not fit together.
 pub fn attention_forward(
     inputs: &Inputs<'_>,
     options: &Options<'_>,
@@ -130,14 +143,16 @@ pub(crate) fn forward_with(
     Ok(())
 }
 
-/// The gradients of query, key and value, given that of the result: see the [module](self).
+/// The gradients of query, key and value, and those of the score's weights and the bias if they are wanted, given that of the
+/// result: see the [module](self).
 ///
 /// `inputs` and `options` are those of the forward pass, `saved` is what it gave, `d_out` is laid out as `out`. Sums over the
 /// queries of a set are taken in a fixed order; with grouped heads the gradients of keys and values are sums over the group.
 ///
 /// # Errors
 ///
-/// [`AttentionError`] if shapes do not fit together, or if the options are among those that are not fused.
+/// [`AttentionError`] if shapes, or the numbers of an option, do not fit together, or if a gradient is asked for of what the
+/// options do not have.
 pub fn attention_backward(
     inputs: &Inputs<'_>,
     options: &Options<'_>,

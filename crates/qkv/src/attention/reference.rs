@@ -385,34 +385,41 @@ impl<'a, F: Float> Problem<'a, F> {
             let v = self.v_at(at, j);
             let drop = self.dropout(at, j);
             let mut product = zero;
+            let mut size: f64 = 0.0;
             for c in 0..self.shape.value_dim {
+                size += (d_out[out + c] * self.v[v + c]).into().powi(2);
                 r.out[out + c] += w * drop * self.v[v + c];
                 product += d_out[out + c] * self.v[v + c];
                 r.dv[v + c] += w * drop * d_out[out + c];
             }
             delta += w * drop * product;
-            d_weights.push(drop * product);
+            d_weights.push((drop * product, size.sqrt() * drop.into()));
         }
-        for (((&w, &logit), &dw), &j) in row.weights.iter().zip(&row.logits).zip(&d_weights).zip(&row.keys) {
+        // what both are sums of: they may cancel among themselves, and their rounding does not
+        let squares_of_delta = (0..self.shape.value_dim).map(|c| (d_out[out + c] * r.out[out + c]).into().powi(2));
+        let delta_size = delta.into().abs().max(squares_of_delta.sum::<f64>().sqrt());
+        for (((&w, &logit), &(dw, size)), &j) in row.weights.iter().zip(&row.logits).zip(&d_weights).zip(&row.keys) {
+            let size = size.max(dw.into().abs());
             let (d_logit, terms) = match self.options.normalizer {
-                Normalizer::Softmax | Normalizer::SoftmaxPlusOne => (w * (dw - delta), w * (dw.abs() + delta.abs())),
-                Normalizer::Relu => (if logit > zero { dw / n } else { zero }, (dw / n).abs()),
-                Normalizer::Sigmoid => (w * (one - w) * dw, w * dw.abs()),
+                Normalizer::Softmax | Normalizer::SoftmaxPlusOne => (w * (dw - delta), w.into() * (size + delta_size)),
+                Normalizer::Relu => (if logit > zero { dw / n } else { zero }, size / n.into()),
+                Normalizer::Sigmoid => (w * (one - w) * dw, w.into() * size),
             };
             let bias = self.bias_of(at, j);
             if self.is_undecided(at, j, logit) {
-                r.slack.undecided += terms.into();
-                r.slack.undecided_bias += bias.map_or(zero, |(_, factor)| (factor * terms).abs()).into();
+                r.slack.undecided += terms;
+                r.slack.undecided_bias += bias.map_or(0.0, |(_, factor)| factor.into().abs() * terms);
             }
             // as exact as the weight, which is as exact as the logit in its exponent
-            let terms_of_logits = if logit.abs() > one && terms > zero { terms * logit.abs() } else { terms };
+            let logit_size = logit.into().abs();
+            let terms_of_logits = if logit_size > 1.0 && terms > 0.0 { terms * logit_size } else { terms };
             if let Some((number, factor)) = bias {
                 r.d_bias[number] += factor * d_logit;
-                squares.bias[number] += (factor * terms_of_logits).into().powi(2);
+                squares.bias[number] += (factor.into() * terms_of_logits).powi(2);
             }
-            squares.score[at.head] += terms_of_logits.into().powi(2);
-            row_squares += terms.into().powi(2);
-            squares.key[self.k_at(at, j) / self.shape.head_dim] += terms.into().powi(2);
+            squares.score[at.head] += terms_of_logits.powi(2);
+            row_squares += terms.powi(2);
+            squares.key[self.k_at(at, j) / self.shape.head_dim] += terms.powi(2);
             self.score_backward(at, j, d_logit, r);
         }
         r.slack.query_terms = r.slack.query_terms.max(row_squares.sqrt());
