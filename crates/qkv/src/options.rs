@@ -57,6 +57,8 @@ pub enum ScoreActivation {
 }
 
 /// How the logits of one query become weights. `n` is the number of keys that the mask allows this query.
+///
+/// A log-sum-exp is saved of those that have a sum: `ln Σ exp(logits)`, and `ln(1 + Σ exp(logits))`. The others save 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Normalizer {
     /// `exp(logit) / Σ exp(logits)`.
@@ -101,12 +103,15 @@ pub enum Mask<'a> {
     Graph(&'a Csr),
 }
 
-/// For a graph, whose edges go where they like, ranges bound nothing: they are all of the set.
 impl Mask<'_> {
-    /// Whether query `i` may attend to key `j`.
+    /// Whether query `i` may attend to key `j`: counted from the beginning of their set, under a graph through the batch.
+    ///
+    /// # Panics
+    ///
+    /// If the graph has no row `i`.
     pub fn allows(self, i: usize, j: usize) -> bool {
         match self {
-            Mask::Graph(edges) => edges.neighbours(i).binary_search(&(j as u32)).is_ok(),
+            Mask::Graph(edges) => u32::try_from(j).is_ok_and(|j| edges.neighbours(i).binary_search(&j).is_ok()),
             Mask::Full => true,
             Mask::Causal { offset } => j < end_of_causal(i, offset),
             Mask::Window { left, right } => j >= i.saturating_sub(left) && j <= i.saturating_add(right),
@@ -114,7 +119,7 @@ impl Mask<'_> {
     }
 
     /// The keys, of `kv_len`, that query `i` may attend to: for every mask but a graph one range, which moves forward
-    /// with `i` or stays.
+    /// with `i` or stays. Edges go where they like: under a graph this is all of the set, as are the ranges below.
     pub fn row(self, i: usize, kv_len: usize) -> Range<usize> {
         self.keys(i..i + 1, kv_len)
     }
@@ -151,7 +156,8 @@ impl Mask<'_> {
         }
     }
 
-    /// How many pairs of a query and a key take part, of `q_len` and `kv_len`.
+    /// How many pairs of a query and a key take part, of `q_len` and `kv_len`; under a graph, which counts its own
+    /// ([`Csr::edges`]), all of them.
     pub fn pairs(self, q_len: usize, kv_len: usize) -> usize {
         match self {
             Mask::Full | Mask::Graph(_) => q_len * kv_len,

@@ -61,16 +61,9 @@ const AHEAD: usize = 6;
 /// The instruction set of `V`.
 #[inline(always)]
 unsafe fn prefetch<V: Vector>(nodes: &Nodes, list: &[u32], column: usize, heads: usize) {
-    if list.len() <= MOST {
-        return;
-    }
-    if let Some(&node) = list.get(column + AHEAD) {
-        let row = nodes.start.wrapping_add(node as usize * nodes.stride);
-        let numbers = (heads - 1) / nodes.group * nodes.head_stride + nodes.dim;
-        for at in (0..numbers.min(NUMBERS)).step_by(16) {
-            // SAFETY: what is asked for need not exist.
-            unsafe { V::prefetch(row.wrapping_add(at)) }
-        }
+    if list.len() > MOST && column + AHEAD < list.len() {
+        // SAFETY: by the contract.
+        unsafe { prefetch_nodes::<V>(nodes, heads, &list[column + AHEAD..][..1]) }
     }
 }
 
@@ -295,7 +288,7 @@ pub(crate) unsafe fn edge_sums<V: Vector>(e: &EdgeSums<'_>) {
         for at in (0..dim).step_by(V::LANES) {
             // SAFETY: rows of nodes that exist, by the contract.
             unsafe {
-                let out = e.out.add(head / e.out_group * e.out_stride + at);
+                let out = e.out.wrapping_add(head / e.out_group * e.out_stride + at);
                 let mut acc = V::load(out);
                 if !e.rescale.is_null() {
                     acc = acc.mul(V::splat(*e.rescale.add(row)));
@@ -376,7 +369,7 @@ unsafe fn edge_additive_rows<V: Vector, const TANH: bool>(e: &EdgeAdditive<'_>) 
                     d_weights = g.mul_add(t, d_weights);
                 }
                 let w = load_up_to::<V>(e.weights.add(head * dim + at), dim - at);
-                let out = e.out.add(head / e.left.group * e.out_stride + at);
+                let out = e.out.wrapping_add(head / e.left.group * e.out_stride + at);
                 w.mul_add(sum, V::load(out)).store(out);
                 if !e.d_weights.is_null() {
                     let to = e.d_weights.add(head * e.d_weights_stride + at);

@@ -17,6 +17,10 @@
 //!     d_key = dk;  d_value = dv
 //! ```
 //!
+//! Options add `logits`, `weigh` and `drops` between products and weights, as in the forward pass, take `mixed` for `gradient`, and
+//! after it `bias_gradient` and `chain` (steps.rs, bias.rs); scores that are no products take others for `scores` and the last two
+//! (additive.rs).
+//!
 //! Departures from the paper (Dao, 2023): blocks of keys run in parallel although each adds to all gradients of queries. They
 //! take turns, in ascending order, so the sums have the same bits with any number of threads and no second copy of the
 //! gradient is kept; since a block adds only after it has computed, and blocks begin at the same tile of queries one
@@ -27,6 +31,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::additive::AdditiveBackward;
+use super::bias::ToBias;
 use super::choice::{Choice, Scoring};
 use super::edges::{self, Kept};
 use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, DOTS, Transfer};
@@ -37,7 +42,7 @@ use super::plan::{Block, Plan};
 use super::shape::{Gradients, Saved, Shape, View};
 use super::softmax::Gradient;
 use super::steps::{Chain, Mixed};
-use super::weights::{Again, shift_and_gain};
+use super::weights::{Finished, shift_and_gain};
 use super::work;
 use super::workspace::{Cut, Scratch, Shared, Workspace, own};
 use crate::options::{Bias, Mask};
@@ -55,12 +60,15 @@ pub(super) struct Call<'a> {
     /// `[heads, query tokens]` each.
     rows: RowNumbers,
     turns: &'a [AtomicUsize],
+    /// Of graphs that are walked through by tiles, as the plan has them.
+    graphs: &'a [(usize, usize)],
+    hulls: &'a [Range<usize>],
     /// Whether a thread has panicked, whose turn will not end.
     pub(super) abandoned: AtomicBool,
     pub(super) layout: Layout,
     block_keys: usize,
-    /// Where the gradient of a bias goes that has a number for each pair, if one is wanted.
-    pub(super) d_bias: Option<Shared>,
+    /// Where the gradient of the bias goes, if it is wanted.
+    pub(super) to_bias: Option<ToBias>,
     /// Sums over pairs: numbers of each head, and among them, those of the score's weights if they are wanted.
     pub(super) per_head: usize,
     d_score: Option<usize>,
@@ -127,12 +135,11 @@ impl Layout {
     }
 }
 
-/// What is summed over pairs: numbers of a head for the bias, and for the weights of the score.
-pub(super) fn summed(choice: &Choice<'_>, shape: Shape, gradients: [bool; 2]) -> [usize; 2] {
-    let [score, bias] = gradients;
+/// What is summed over pairs: numbers of a head for the bias, by difference and by number, and for the weights of the score.
+pub(super) fn summed(choice: &Choice<'_>, shape: Shape, [score, bias]: [bool; 2]) -> [usize; 3] {
     let is_additive = matches!(choice.scoring, Scoring::Additive { .. });
-    let bias = if bias { choice.summed_bias() } else { 0 };
-    [bias, if score && is_additive { padded(shape.head_dim) } else { 0 }]
+    let [by_difference, by_number] = if bias { choice.summed_bias() } else { [0; 2] };
+    [by_difference, by_number, if score && is_additive { padded(shape.head_dim) } else { 0 }]
 }
 
 /// The gradients of checked inputs.
@@ -152,7 +159,9 @@ pub(super) fn backward(
     let turns = &mut workspace.turns;
     turns.clear();
     turns.resize_with(workspace.plan.turns, AtomicUsize::default);
-    let [summed_bias, summed_score] = summed(choice, shape, [gradients.score.is_some(), gradients.bias.is_some()]);
+    let [by_difference, by_number, summed_score] =
+        summed(choice, shape, [gradients.score.is_some(), gradients.bias.is_some()]);
+    let summed_bias = by_difference + by_number;
     let per_head = summed_bias + summed_score;
     workspace.tallies(shape.heads, per_head);
     let followed = if workspace.plan.by_query.is_empty() { 0 } else { choice.edges().map_or(0, |edges| edges.edges()) };
@@ -163,7 +172,8 @@ pub(super) fn backward(
     if let (Some(bias), false) = (&mut gradients.bias, all_written) {
         bias.fill(0.0);
     }
-    let d_bias = gradients.bias.as_mut().map(|bias| Shared(bias.as_mut_ptr()));
+    let to_bias = |bias: &mut &mut [f32]| ToBias { per_head, by_number: by_difference, own: Shared(bias.as_mut_ptr()) };
+    let to_bias = gradients.bias.as_mut().map(to_bias);
 
     let row_numbers = RowNumbers([0, 1, 2].map(|n| workspace.rows.as_mut_ptr().wrapping_add(n * rows)));
     let sums = Shared(workspace.sums.as_mut_ptr());
@@ -175,24 +185,26 @@ pub(super) fn backward(
         gradients,
         rows: row_numbers,
         turns: &workspace.turns,
+        graphs: &plan.graphs,
+        hulls: &plan.hulls,
         abandoned: AtomicBool::new(false),
         layout,
         block_keys: plan.block_keys,
-        d_bias,
+        to_bias,
         per_head,
         d_score: (summed_score > 0).then_some(summed_bias),
         sums,
         handed_in: AtomicUsize::new(0),
     };
     call.blocks(plan, threads);
-    // SAFETY: the sums have so many numbers, and no thread is at work on them.
     edges::backward(&call, plan, threads, kept);
     let heads = if per_head == 0 { 0 } else { shape.heads };
     for head in 0..heads {
         // SAFETY: the sums have so many numbers, and no thread is at work on them.
         let sums = unsafe { std::slice::from_raw_parts(sums.at(head * per_head), per_head) };
         if let (Some(bias), true) = (&mut gradients.bias, summed_bias > 0) {
-            choice.collect_bias(head, sums, bias);
+            let (by_difference, others) = sums.split_at(by_difference);
+            choice.collect_bias(head, [by_difference, &others[..by_number]], bias);
         }
         if let (Some(score), true) = (&mut gradients.score, summed_score > 0) {
             score[head * shape.head_dim..][..shape.head_dim].copy_from_slice(&sums[summed_bias..][..shape.head_dim]);
@@ -350,40 +362,43 @@ impl Call<'_> {
             self.lay_out_score(numbers);
 
             let seen = if q_len == 0 { 0..0 } else { mask.queries(keys.clone(), q_len) };
+            let seen_tiles = match self.graphs.get(set) {
+                None => seen.start / BACKWARD_QUERIES..seen.end.div_ceil(BACKWARD_QUERIES),
+                Some(_) => block.tiles.clone(),
+            };
             let tiles = q_len.div_ceil(BACKWARD_QUERIES);
             for member in 0..shape.group() {
                 let head = kv_head * shape.group() + member;
                 let turns = turns.map(|turns| &self.turns[turns + member * tiles..][..tiles]);
                 // From the last to the first: under a window a block shares its first tiles with the last of the block
                 // before it, which has come to them by then.
-                for tile in (seen.start / BACKWARD_QUERIES..seen.end.div_ceil(BACKWARD_QUERIES)).rev() {
+                for tile in seen_tiles.clone().rev() {
                     let grid = tile * BACKWARD_QUERIES..((tile + 1) * BACKWARD_QUERIES).min(q_len);
                     let queries = grid.start.max(seen.start)..grid.end.min(seen.end);
-                    if queries.is_empty() {
+                    // all keys that the tile sees, block by block
+                    let hull = match self.graphs.get(set) {
+                        None => mask.keys(grid, inputs.keys.len_of(set)),
+                        Some(&(first, _)) => self.hulls[first + tile].clone(),
+                    };
+                    if queries.is_empty() || hull.start >= keys.end || hull.end <= keys.start {
                         continue;
                     }
-                    let added = self.tile((set, head), queries.clone(), keys.clone(), numbers, &mut tally);
+                    self.tile((set, head), queries.clone(), keys.clone(), numbers, &mut tally);
                     if let Some(turns) = turns {
-                        let first_keys = mask.keys(grid, inputs.keys.len_of(set)).start;
-                        work::wait_for(
-                            &turns[tile],
-                            keys.start / self.block_keys - first_keys / self.block_keys,
-                            &self.abandoned,
-                        );
+                        let turn = keys.start / self.block_keys - hull.start / self.block_keys;
+                        work::wait_for(&turns[tile], turn, &self.abandoned);
                     }
                     let token = inputs.queries.range(set).start + queries.start;
-                    if added {
-                        (kernels.add_rows)(&Transfer {
-                            from: numbers.add(layout.dq),
-                            from_stride: head_padded,
-                            to: self.gradients.query.row(token, head),
-                            to_stride: self.gradients.query.row_stride(),
-                            rows: queries.len(),
-                            dim: head_dim,
-                            factors: std::ptr::null(),
-                            factor: scale,
-                        });
-                    }
+                    (kernels.add_rows)(&Transfer {
+                        from: numbers.add(layout.dq),
+                        from_stride: head_padded,
+                        to: self.gradients.query.row(token, head),
+                        to_stride: self.gradients.query.row_stride(),
+                        rows: queries.len(),
+                        dim: head_dim,
+                        factors: std::ptr::null(),
+                        factor: scale,
+                    });
                     if let Some(turns) = turns {
                         turns[tile].fetch_add(1, Ordering::Release);
                     }
@@ -432,7 +447,7 @@ impl Call<'_> {
     }
 
     /// One tile of queries against the keys in scratch memory: adds to `dk` and `dv`, and leaves their part of `d_query` in
-    /// `dq`. Returns whether there is any.
+    /// `dq`.
     ///
     /// # Safety
     ///
@@ -444,7 +459,7 @@ impl Call<'_> {
         keys: Range<usize>,
         scratch: *mut f32,
         tally: &mut Tally<'_>,
-    ) -> bool {
+    ) {
         let (pipeline, layout) = (&self.pipeline, self.layout);
         let (kernels, inputs, choice) = (pipeline.kernels, pipeline.inputs, pipeline.choice);
         let Shape { head_dim, value_dim, .. } = inputs.shape;
@@ -454,12 +469,6 @@ impl Call<'_> {
         let row = head * inputs.queries.tokens() + token;
         let mut spans = [Span::NONE; BACKWARD_QUERIES];
         let spans = &mut spans[..rows];
-        if choice.edges().is_some() {
-            pipeline.fill_spans(spans, set, &queries, &keys);
-            if spans.iter().all(|span| span.is_empty()) {
-                return false;
-            }
-        }
         // SAFETY: as in `keys`, for BACKWARD_QUERIES rows.
         unsafe {
             let (q, d_out, dq) = (scratch.add(layout.q), scratch.add(layout.d_out), scratch.add(layout.dq));
@@ -488,7 +497,7 @@ impl Call<'_> {
                 let at = first - keys.start;
                 let (spans, columns) = (&*spans, part.len().next_multiple_of(kernels.lanes));
                 let place = Place { set, heads: head..head + 1, queries: queries.clone(), keys: Keys::From(first) };
-                pipeline.prefetch_bias(&place, part.len(), self.d_bias);
+                pipeline.prefetch_bias(&place, part.len(), self.to_bias.map(|to| to.own));
                 let slope = if choice.has_slope() { scratch.add(layout.slope) } else { std::ptr::null_mut() };
                 let products = Products {
                     left: q,
@@ -498,11 +507,11 @@ impl Call<'_> {
                     spans,
                     out: weights,
                 };
-                pipeline.scores(head..head + 1, &products, BACKWARD_KEYS, slope);
+                pipeline.scores(head..head + 1, &products, (kernels.scores_again, BACKWARD_KEYS), slope);
                 let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans, columns };
                 let [shift, gain, minus_delta] = self.rows.at(row).map(<*mut f32>::cast_const);
-                let again = Again { gradient, shift, gain };
-                pipeline.weights_again(&place, tile, again, slope, scratch.add(layout.biases));
+                let finished = Finished { whole: gradient, shift, gain };
+                pipeline.weights_again(&place, tile, finished, slope, scratch.add(layout.biases));
                 let by_key = Sums {
                     left: weights,
                     right: d_out,
@@ -532,8 +541,8 @@ impl Call<'_> {
                     (kernels.mixed)(&products, &Mixed { kept, whole, minus_delta, factor });
                 }
                 let d_logits = Tile { start: gradient, ..tile };
-                if let Some(d_bias) = self.d_bias {
-                    pipeline.bias_gradient(&place, d_logits, tally, (self.per_head, d_bias.at(0)));
+                if let Some(to_bias) = self.to_bias {
+                    pipeline.bias_gradient(&place, d_logits, tally, to_bias);
                 }
                 if choice.has_slope() {
                     (kernels.chain)(&Chain { tile: gradient, slope, stride: BACKWARD_KEYS, spans });
@@ -586,6 +595,5 @@ impl Call<'_> {
                 }
             }
         }
-        true
     }
 }

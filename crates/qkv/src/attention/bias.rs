@@ -10,15 +10,28 @@
 //!
 //! Where coordinates lie so far apart that their differences cannot be laid out, buckets are computed pair by pair.
 
-use super::choice::{edges_between, grid};
+use std::ops::Range;
+
+use super::choice::{distance, edges_between, grid, relative, slope_of};
 use super::kernels::FORWARD_KEYS;
 use super::micro::Span;
 use super::pack::Rows;
 use super::pipeline::{Keys, Pipeline, Place, ROWS, Tally, Tile};
 use super::steps::Diagonals;
-use super::tables::{Entries, Run, Runs};
+use super::tables::{ENTRIES, Entries, Run, Runs};
 use super::workspace::Shared;
 use crate::options::{Bias, Buckets};
+
+/// Where gradients of biases go.
+#[derive(Clone, Copy)]
+pub(super) struct ToBias {
+    /// Sums over pairs that a head has in a tally.
+    pub(super) per_head: usize,
+    /// Where those by number begin among them; those by difference come first.
+    pub(super) by_number: usize,
+    /// The gradient itself, where each pair has a number of its own.
+    pub(super) own: Shared,
+}
 
 impl Pipeline<'_> {
     /// For each row, where what is added to column 0 lies, or would.
@@ -44,14 +57,14 @@ impl Pipeline<'_> {
             let (head, query) = place.row(row);
             // SAFETY: a row of a tile.
             unsafe {
-                let collected = biases.add(row * tile.stride);
+                let collected = biases.wrapping_add(row * tile.stride);
                 to[row] = match &place.keys {
                     &Keys::From(first) => {
                         self.row_addend(place.set, (head, query), first, (*span, tile.columns), collected)
                     }
                     Keys::Edges { .. } if self.choice.bias == Bias::None => std::ptr::null(),
-                    Keys::Edges { first, list } => {
-                        for (column, &key) in list.iter().enumerate() {
+                    Keys::Edges { first, list, count } => {
+                        for (column, &key) in list.iter().enumerate().take(*count) {
                             *collected.add(column) = self.bias_of(place.set, head, query, key as usize, first + column);
                         }
                         collected
@@ -251,118 +264,182 @@ impl Pipeline<'_> {
         found[0]
     }
 
-    /// Adds the gradient of the logits to that of the bias: to the tally of the thread, or to `to`, where each pair has a
-    /// number of its own.
+    /// Adds the gradient of the logits to that of the bias.
     ///
     /// # Safety
     ///
-    /// The tile has the rows of the place; `to` is the bias' own length, and no other thread has these pairs.
-    pub(super) unsafe fn bias_gradient(
-        &self,
-        place: &Place<'_>,
-        tile: Tile<'_>,
-        tally: &mut Tally<'_>,
-        (per_head, to): (usize, *mut f32),
-    ) {
-        let (queries, keys) = (self.inputs.queries.range(place.set), self.inputs.keys.range(place.set));
-        let differences = self.choice.differences;
-        let summed = self.choice.summed_bias();
-        if let (&Keys::From(first), None, Bias::Alibi { .. })
-        | (&Keys::From(first), None, Bias::Buckets { buckets: Buckets::Relative { .. }, .. }) =
-            (&place.keys, self.choice.edges(), self.choice.bias)
-        {
-            // tiles of neighbouring keys have one head
-            let head = place.heads.start;
-            let at = differences.at(first as isize - place.queries.start as isize);
-            let (rows, columns) = (place.rows() as isize, tile.columns as isize);
-            let reached = (at - rows).max(0) as usize..((at + columns) as usize + 1).min(summed);
-            tally.touch(head, reached);
-            let out = tally.sums.wrapping_add(head * per_head).wrapping_offset(at);
-            // SAFETY: the differences of all pairs of the tile are among those of the head.
-            unsafe {
-                let (tile, stride, spans) = (tile.start.cast_const(), tile.stride, tile.spans);
-                (self.kernels.diagonals)(&Diagonals { tile, stride, spans, out });
-            }
-            return;
-        }
-        if let (&Keys::From(first), true) = (&place.keys, self.bias_is_laid_out_by_place()) {
-            tally.touch(place.heads.start, 0..summed);
-            let (runs, count) = self.runs(place.set, first, tile.columns);
-            let rows = self.run_rows(place, |head| tally.sums.wrapping_add(head * per_head));
-            let (tile, stride, rows) = (tile.start, tile.stride, &rows[..place.rows()]);
-            // SAFETY: by the contract; the sums have all differences of places, and outside of spans the gradient is 0.
-            unsafe { (self.kernels.add_runs)(&Runs { tile, stride, runs: &runs[..count], rows }) }
-            return;
-        }
-        let stored =
-            matches!(self.choice.bias, Bias::Buckets { buckets: Buckets::Stored { count, .. }, .. } if count <= 256);
-        if let (&Keys::From(first), true) = (&place.keys, stored) {
-            // SAFETY: by the contract.
-            unsafe { self.stored_gradient(place, first, tile, tally, per_head) }
-            return;
-        }
-        for (row, span) in tile.spans.iter().enumerate() {
-            if span.is_empty() {
-                continue;
-            }
-            let (head, query) = place.row(row);
-            if summed > 0 {
-                tally.touch(head, 0..summed);
-            }
-            // SAFETY: a row of the tile; sums of a head; a number of a bias that was checked.
-            unsafe {
-                let d_logits = std::slice::from_raw_parts_mut(tile.start.add(row * tile.stride), tile.columns);
-                let sums = tally.sums.wrapping_add(head * per_head);
-                let add = |d_logit: f32, key: usize, edge: usize| match self.choice.bias {
-                    Bias::None => {}
-                    Bias::Edges { .. } => *to.add(edge * self.inputs.shape.heads + head) = d_logit,
-                    Bias::Dense { .. } => *to.add(self.pair_at(place.set, head, query, key)) = d_logit,
-                    Bias::Buckets { buckets: Buckets::Grid { queries: of, keys: other, .. }, .. }
-                        if self.bias_is_laid_out_by_place() =>
-                    {
-                        let (query, key) = (of[queries.start + query], other[keys.start + key]);
-                        let code = differences.origin() + differences.code(key) - differences.code(query);
-                        *sums.offset(code) += d_logit;
+    /// The tile has the rows of the place, zeros outside of their spans and where edges leave gaps; the tally and what is the
+    /// bias' own are those of the call, and no other thread has these pairs.
+    pub(super) unsafe fn bias_gradient(&self, place: &Place<'_>, tile: Tile<'_>, tally: &mut Tally<'_>, to: ToBias) {
+        // SAFETY: by the contract.
+        unsafe {
+            match (&place.keys, self.choice.bias) {
+                (_, Bias::None) => {}
+                (&Keys::Edges { first, list, count }, _) => {
+                    for row in 0..place.rows() {
+                        let d_logits = std::slice::from_raw_parts(tile.start.add(row * tile.stride), count);
+                        let pairs = d_logits.iter().zip(list).enumerate();
+                        let pairs = pairs.map(|(n, (&x, &key))| (x, key as usize, first + n));
+                        self.add_pairs(place, row, pairs, tally, to);
                     }
-                    Bias::Buckets { buckets: buckets @ (Buckets::Grid { .. } | Buckets::Stored { .. }), .. } => {
-                        *sums.add(self.bucket_of(place.set, query, key, buckets)) += d_logit;
+                }
+                (&Keys::From(first), Bias::Edges { .. }) => self.edge_gradient(place, first, tile, to),
+                (&Keys::From(first), Bias::Dense { .. }) => self.dense_gradient(place, first, tile, to),
+                (&Keys::From(first), Bias::Buckets { buckets: Buckets::Stored { pairs, count }, .. })
+                    if count <= ENTRIES =>
+                {
+                    self.stored_gradient(place, first, tile, (pairs, count), tally, to);
+                }
+                (&Keys::From(first), _) if self.bias_is_laid_out_by_place() => {
+                    self.place_gradient(place, first, tile, tally, to);
+                }
+                (&Keys::From(first), _) if self.choice.differences.width() > 0 => {
+                    self.difference_gradient(place, first, tile, tally, to);
+                }
+                (&Keys::From(first), _) => {
+                    for (row, span) in tile.spans.iter().enumerate() {
+                        let d_logits = std::slice::from_raw_parts(tile.start.add(row * tile.stride), tile.columns);
+                        let columns = if span.is_empty() { 0..0 } else { span.first..span.end };
+                        let pairs = columns.map(|column| (d_logits[column], first + column, 0));
+                        self.add_pairs(place, row, pairs, tally, to);
                     }
-                    Bias::Alibi { .. } | Bias::Buckets { .. } => {
-                        *sums.offset(differences.at(key as isize - query as isize)) += d_logit;
-                    }
-                };
-                match (&place.keys, self.choice.edges(), self.choice.bias) {
-                    (Keys::Edges { first, list }, ..) => {
-                        for (column, &key) in list.iter().enumerate() {
-                            add(d_logits[column], key as usize, first + column);
-                        }
-                    }
-                    (&Keys::From(first), Some(edges), _) => {
-                        let seen = keys.start + first + span.first..keys.start + first + span.end;
-                        for edge in edges_between(edges, queries.start + query, &seen) {
-                            let key = edges.columns()[edge] as usize - keys.start;
-                            add(d_logits[key - first], key, edge);
-                        }
-                    }
-                    (&Keys::From(first), None, Bias::Dense { .. }) => {
-                        let at = self.pair_at(place.set, head, query, first + span.first);
-                        let row = std::slice::from_raw_parts_mut(to.add(at), span.end - span.first);
-                        row.copy_from_slice(&d_logits[span.first..span.end]);
-                    }
-                    (&Keys::From(first), None, Bias::Buckets { buckets, .. }) => {
-                        let d_logits = &mut d_logits[span.first..span.end];
-                        self.each_bucket(place.set, query, first + span.first, d_logits, buckets, |&mut x, bucket| {
-                            *sums.add(bucket) += x;
-                        });
-                    }
-                    (Keys::From(_), None, _) => {}
                 }
             }
         }
     }
 
-    /// Adds the gradient of the logits of a tile to the sums of stored buckets.
+    /// Pair by pair: gradients of logits, keys, and edges if there are any, of one row.
     ///
+    /// # Safety
+    ///
+    /// That of [`Pipeline::bias_gradient`].
+    unsafe fn add_pairs(
+        &self,
+        place: &Place<'_>,
+        row: usize,
+        pairs: impl Iterator<Item = (f32, usize, usize)>,
+        tally: &mut Tally<'_>,
+        to: ToBias,
+    ) {
+        let (head, query) = place.row(row);
+        let sums = tally.sums.wrapping_add(head * to.per_head + to.by_number);
+        let mut touched = Range { start: usize::MAX, end: 0 };
+        for (x, key, edge) in pairs {
+            let difference = key as isize - query as isize;
+            let (number, factor) = match self.choice.bias {
+                Bias::None => return,
+                // SAFETY: a number of the bias, which was checked to have as many.
+                Bias::Edges { .. } => unsafe {
+                    *to.own.at(edge * self.inputs.shape.heads + head) = x;
+                    continue;
+                },
+                // SAFETY: as above.
+                Bias::Dense { .. } => unsafe {
+                    *to.own.at(self.pair_at(place.set, head, query, key)) = x;
+                    continue;
+                },
+                Bias::Alibi { offset, .. } => (0, slope_of(offset, difference) as f32),
+                Bias::Buckets { buckets: Buckets::Relative { reach, offset }, .. } => {
+                    (relative(reach, distance(offset, difference)), 1.0)
+                }
+                Bias::Buckets { buckets, .. } => (self.bucket_of(place.set, query, key, buckets), 1.0),
+            };
+            touched = touched.start.min(number)..touched.end.max(number + 1);
+            // SAFETY: the sums of a head are as many as there are numbers.
+            unsafe { *sums.add(number) += factor * x }
+        }
+        if !touched.is_empty() {
+            tally.touch(head, to.by_number + touched.start..to.by_number + touched.end);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Pipeline::bias_gradient`].
+    unsafe fn edge_gradient(&self, place: &Place<'_>, first: usize, tile: Tile<'_>, to: ToBias) {
+        let Some(edges) = self.choice.edges() else { return };
+        let (queries, keys) = (self.inputs.queries.range(place.set), self.inputs.keys.range(place.set));
+        for (row, span) in tile.spans.iter().enumerate().filter(|(_, span)| !span.is_empty()) {
+            let (head, query) = place.row(row);
+            let seen = keys.start + first + span.first..keys.start + first + span.end;
+            for edge in edges_between(edges, queries.start + query, &seen) {
+                let column = edges.columns()[edge] as usize - keys.start - first;
+                // SAFETY: a number of the bias, and one of the tile.
+                unsafe {
+                    *to.own.at(edge * self.inputs.shape.heads + head) = *tile.start.add(row * tile.stride + column);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Pipeline::bias_gradient`].
+    unsafe fn dense_gradient(&self, place: &Place<'_>, first: usize, tile: Tile<'_>, to: ToBias) {
+        for (row, span) in tile.spans.iter().enumerate().filter(|(_, span)| !span.is_empty()) {
+            let (head, query) = place.row(row);
+            let at = self.pair_at(place.set, head, query, first + span.first);
+            // SAFETY: numbers of the bias, and of the tile.
+            unsafe {
+                let from = tile.start.add(row * tile.stride + span.first);
+                to.own.at(at).copy_from_nonoverlapping(from, span.end - span.first);
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Pipeline::bias_gradient`].
+    unsafe fn difference_gradient(
+        &self,
+        place: &Place<'_>,
+        first: usize,
+        tile: Tile<'_>,
+        tally: &mut Tally<'_>,
+        to: ToBias,
+    ) {
+        // tiles of neighbouring keys have one head
+        let (head, differences) = (place.heads.start, self.choice.differences);
+        let at = differences.at(first as isize - place.queries.start as isize);
+        let (rows, columns) = (place.rows() as isize, tile.columns as isize);
+        let reached = (at - rows).max(0) as usize..((at + columns).max(0) as usize + 1).min(differences.width());
+        tally.touch(head, reached);
+        let out = tally.sums.wrapping_add(head * to.per_head).wrapping_offset(at);
+        // SAFETY: the differences of all pairs of the tile are among those of the head.
+        unsafe {
+            let (tile, stride, spans) = (tile.start.cast_const(), tile.stride, tile.spans);
+            (self.kernels.diagonals)(&Diagonals { tile, stride, spans, out });
+        }
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Pipeline::bias_gradient`].
+    unsafe fn place_gradient(
+        &self,
+        place: &Place<'_>,
+        first: usize,
+        tile: Tile<'_>,
+        tally: &mut Tally<'_>,
+        to: ToBias,
+    ) {
+        let head = place.heads.start;
+        let (runs, count) = self.runs(place.set, first, tile.columns);
+        let (runs, sums) = (&runs[..count], tally.sums.wrapping_add(head * to.per_head));
+        let rows = self.run_rows(place, |_| sums);
+        let rows = &rows[..place.rows()];
+        // the first and the last that any row adds to
+        let codes = runs.iter().map(|run| (run.code, run.code + run.len as isize));
+        let codes = codes.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let offsets = rows.iter().map(|row| (row.addr() as isize - sums.addr() as isize) / size_of::<f32>() as isize);
+        let offsets = offsets.map(|at| (at, at)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let (Some(codes), Some(offsets)) = (codes, offsets) else { return };
+        tally.touch(head, (codes.0 + offsets.0) as usize..(codes.1 + offsets.1) as usize);
+        let (tile, stride) = (tile.start, tile.stride);
+        // SAFETY: by the contract; the sums have all differences of places.
+        unsafe { (self.kernels.add_runs)(&Runs { tile, stride, runs, rows }) }
+    }
+
     /// # Safety
     ///
     /// That of [`Pipeline::bias_gradient`].
@@ -371,10 +448,10 @@ impl Pipeline<'_> {
         place: &Place<'_>,
         first: usize,
         tile: Tile<'_>,
+        (pairs, count): (&[u8], usize),
         tally: &mut Tally<'_>,
-        per_head: usize,
+        to: ToBias,
     ) {
-        let Bias::Buckets { buckets: Buckets::Stored { pairs, count }, .. } = self.choice.bias else { return };
         // tiles of neighbouring keys have one head
         let (head, kv_len) = (place.heads.start, self.inputs.keys.len_of(place.set));
         let mut entries = Entries::new();
@@ -384,9 +461,11 @@ impl Pipeline<'_> {
             let d_logits = unsafe { std::slice::from_raw_parts(tile.start.add(row * tile.stride), span.end) };
             entries.add(&pairs[at + span.first..at + span.end], &d_logits[span.first..]);
         }
-        tally.touch(head, 0..count);
+        tally.touch(head, to.by_number..to.by_number + count);
         // SAFETY: the sums of a head are at least as many as there are buckets.
-        entries.finish(unsafe { std::slice::from_raw_parts_mut(tally.sums.add(head * per_head), count) });
+        entries.finish(unsafe {
+            std::slice::from_raw_parts_mut(tally.sums.add(head * to.per_head + to.by_number), count)
+        });
     }
 }
 

@@ -269,6 +269,38 @@ pub(crate) fn option_cases() -> Vec<Case> {
     let mut cases = alone();
     cases.extend(together());
     cases.extend(extremes());
+    cases.extend(ways());
+    cases
+}
+
+/// Ways through a set that shapes above seldom take.
+fn ways() -> Vec<Case> {
+    let tanh = Scoring::Additive(ScoreActivation::Tanh);
+    let mut cases = Vec::new();
+    // more heads than a tile along edges has rows
+    for (graph, bias) in [(0.04, Biased::Alibi { offset: 1 }), (0.5, Biased::Relative { reach: 5, offset: 0 })] {
+        for score in [Scoring::Dot, tanh] {
+            let plain = case(&[(50, 50), (9, 30)], grouped(90, 45, 3, 2), Mask::Full);
+            cases.push(Case { graph: Some(Graph::Random(graph)), bias, score, ..plain });
+        }
+    }
+    // blocks on the diagonal, each of them dense: tiles that see few blocks of keys; and sets without an edge
+    for bias in [Biased::No, Biased::Edges, Biased::Alibi { offset: 0 }, Biased::Grid { reach: [3, 9] }] {
+        let plain = case(&[(1300, 1300)], Shape::new(1, 4), Mask::Full);
+        cases.push(Case { graph: Some(Graph::Blocks(60)), bias, ..plain.clone() });
+        cases.push(Case {
+            graph: Some(Graph::EverySecondSet(0.02)),
+            lengths: vec![(400, 400), (300, 1100)],
+            bias,
+            ..plain
+        });
+    }
+    // a few queries, tiles and short sets in one batch
+    for bias in [Biased::Stored { count: 40 }, Biased::Dense, Biased::Relative { reach: 2000, offset: 3 }] {
+        let plain = case(&[(1, 2100), (120, 120), (3, 1500), (7, 7), (20, 1100)], grouped(4, 2, 16, 16), Mask::Full);
+        cases.push(Case { bias, dropout: Some(0.3), ..plain.clone() });
+        cases.push(Case { bias, normalizer: Normalizer::SoftmaxPlusOne, ..plain });
+    }
     cases
 }
 

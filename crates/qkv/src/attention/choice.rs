@@ -5,6 +5,8 @@
 use std::ops::Range;
 
 use super::shape::{AttentionError, Gradients, Inputs};
+use rayon::prelude::*;
+
 use crate::csr::Csr;
 use crate::options::{Bias, Buckets, Mask, Normalizer, Options, Score, ScoreActivation};
 use crate::random::Key;
@@ -135,16 +137,21 @@ impl<'a> Choice<'a> {
         collected || self.edges().is_some()
     }
 
-    /// Numbers of a head in which the gradient of the bias is summed over pairs; 0 where each pair has its own.
-    pub(crate) fn summed_bias(&self) -> usize {
+    /// Numbers of the bias that a head has, if it has the same for several pairs; 0 where each pair has its own.
+    pub(crate) fn shared_numbers(&self) -> usize {
         match self.bias {
             Bias::None | Bias::Edges { .. } | Bias::Dense { .. } => 0,
-            Bias::Alibi { .. } | Bias::Buckets { buckets: Buckets::Relative { .. }, .. } => self.differences.width(),
-            Bias::Buckets { buckets: Buckets::Grid { .. }, .. } if self.differences.are_of_places() => {
-                self.differences.width()
-            }
-            Bias::Buckets { buckets, .. } => buckets.count().next_multiple_of(PAD),
+            Bias::Alibi { .. } => 1,
+            Bias::Buckets { buckets, .. } => buckets.count(),
         }
+    }
+
+    /// Numbers of a head in which the gradient of such a bias is summed over pairs: by difference, where the bias is laid out so,
+    /// and by number, where it is not, and along edges, which have few of many differences.
+    pub(crate) fn summed_bias(&self) -> [usize; 2] {
+        let by_difference = self.differences.width();
+        let by_number = by_difference == 0 || self.edges().is_some();
+        [by_difference, if by_number { self.shared_numbers().next_multiple_of(PAD) } else { 0 }]
     }
 
     /// How many numbers the weights of the score and the bias have.
@@ -184,12 +191,24 @@ impl<'a> Choice<'a> {
 fn scoring<'a>(inputs: &Inputs<'_>, score: Score<'a>) -> Result<Scoring<'a>, AttentionError> {
     let shape = inputs.shape;
     match score {
-        Score::Dot { softcap: Some(cap), .. } if !(cap > 0.0 && cap.is_finite()) => {
+        Score::Dot { scale: Some(found), .. } if !found.is_finite() => {
+            Err(AttentionError::NotFinite { what: "scale", found: found.to_string() })
+        }
+        Score::RankOne { slope: found }
+        | Score::Additive { activation: ScoreActivation::LeakyRelu { slope: found }, .. }
+            if !found.is_finite() =>
+        {
+            Err(AttentionError::NotFinite { what: "slope", found: found.to_string() })
+        }
+        // one so small that the scale over it is infinite makes NaN of a product of 0
+        Score::Dot { softcap: Some(cap), .. }
+            if !(cap > 0.0 && cap.is_finite() && (score.scale(shape.head_dim) / cap).is_finite()) =>
+        {
             Err(AttentionError::Softcap { found: cap.to_string() })
         }
         Score::Dot { softcap, .. } => Ok(Scoring::Dot { cap: softcap }),
         Score::Additive { activation, weights } => {
-            numbers("weights of the additive score", shape.heads * shape.head_dim, weights)?;
+            numbers("weights of the additive score, [heads, head_dim],", shape.heads * shape.head_dim, weights)?;
             Ok(Scoring::Additive { activation, weights })
         }
         Score::RankOne { .. } if shape.head_dim != 1 => Err(AttentionError::RankOne { found: shape.head_dim }),
@@ -203,8 +222,9 @@ fn dropping(inputs: &Inputs<'_>, options: &Options<'_>) -> Result<Option<Droppin
         return Err(AttentionError::Rate { found: dropout.rate.to_string() });
     };
     // a draw is named by 32 bits of its key
-    if inputs.keys.lengths().any(|kv_len| kv_len > u32::MAX as usize) {
-        return Err(AttentionError::Count { what: "keys under dropout", found: inputs.keys.tokens() });
+    let most = u32::MAX as usize;
+    if let Some(found) = inputs.keys.lengths().find(|&kv_len| kv_len > most) {
+        return Err(AttentionError::Count { what: "keys of a set under dropout,", found, most });
     }
     Ok((least > 0).then_some(Dropping { key: dropout.key, least, factor }))
 }
@@ -220,6 +240,12 @@ fn numbers<T>(operand: &'static str, needed: usize, found: &[T]) -> Result<(), A
 fn check_mask(inputs: &Inputs<'_>, mask: Mask<'_>) -> Result<(), AttentionError> {
     let Mask::Graph(edges) = mask else { return Ok(()) };
     let (queries, keys) = (inputs.queries.tokens(), inputs.keys.tokens());
+    let most = u32::MAX as usize;
+    for (what, found) in [("edges,", edges.edges()), ("queries under a graph,", queries)] {
+        if found > most {
+            return Err(AttentionError::Count { what, found, most });
+        }
+    }
     if (edges.rows(), edges.nodes()) != (queries, keys) {
         return Err(AttentionError::Graph { queries, keys, rows: edges.rows(), nodes: edges.nodes() });
     }
@@ -247,32 +273,41 @@ fn check_bias(inputs: &Inputs<'_>, options: &Options<'_>) -> Result<(), Attentio
     };
     match options.bias {
         Bias::None => Ok(()),
-        Bias::Alibi { slopes, .. } => numbers("slopes", heads, slopes),
-        Bias::Dense { values } => numbers("dense bias", pairs().saturating_mul(heads), values),
+        Bias::Alibi { slopes, .. } => numbers("slopes, one for each head,", heads, slopes),
+        Bias::Dense { values } => {
+            numbers("dense bias, [heads, q_len, kv_len] of each set,", pairs().saturating_mul(heads), values)
+        }
         Bias::Edges { values } => match options.mask {
-            Mask::Graph(edges) => numbers("bias of the edges", edges.edges().saturating_mul(heads), values),
+            Mask::Graph(edges) => {
+                numbers("bias of the edges, [edges, heads],", edges.edges().saturating_mul(heads), values)
+            }
             _ => Err(AttentionError::NoEdges),
         },
         Bias::Buckets { table, buckets } => {
-            numbers("table of the bias", buckets.count().saturating_mul(heads), table)?;
+            numbers("table of the bias, [heads, buckets],", buckets.count().saturating_mul(heads), table)?;
             match buckets {
                 Buckets::Relative { .. } => Ok(()),
                 Buckets::Grid { queries, keys, reach } => {
                     numbers("places of queries", inputs.queries.tokens(), queries)?;
                     numbers("places of keys", inputs.keys.tokens(), keys)?;
-                    match reach.into_iter().find(|&reach| reach > i16::MAX as usize) {
-                        Some(found) => Err(AttentionError::Count { what: "buckets on one side", found }),
+                    let most = i16::MAX as usize;
+                    match reach.into_iter().find(|&reach| reach > most) {
+                        Some(found) => Err(AttentionError::Count { what: "places, the reach of a bias,", found, most }),
                         None => Ok(()),
                     }
                 }
                 Buckets::Stored { pairs: stored, count } => {
-                    numbers("buckets of pairs", pairs(), stored)?;
-                    match stored.iter().find(|&&bucket| usize::from(bucket) >= count) {
-                        Some(&bucket) => {
-                            Err(AttentionError::Choice { what: "bucket", found: usize::from(bucket), count })
-                        }
-                        None => Ok(()),
+                    numbers("buckets, [q_len, kv_len] of each set,", pairs(), stored)?;
+                    // (the largest of each part, which is compiled to wide instructions; a search for the first is not)
+                    let largest = |part: &[u8]| part.iter().copied().fold(0, u8::max);
+                    let found = match count > usize::from(u8::MAX) {
+                        true => 0,
+                        false => usize::from(stored.par_chunks(1 << 20).map(largest).max().unwrap_or(0)),
+                    };
+                    if found < count || stored.is_empty() {
+                        return Ok(());
                     }
+                    Err(AttentionError::Choice { what: "bucket", found, count })
                 }
             }
         }
@@ -324,12 +359,17 @@ fn differences(inputs: &Inputs<'_>, options: &Options<'_>) -> Differences {
 }
 
 /// The distance `i + offset - j` of a difference `j - i`.
-fn distance(offset: isize, difference: isize) -> isize {
+pub(super) fn distance(offset: isize, difference: isize) -> isize {
     offset.saturating_sub(difference)
 }
 
+/// What a slope is multiplied by, for a difference `j - i`.
+pub(super) fn slope_of(offset: isize, difference: isize) -> f64 {
+    -(distance(offset, difference).unsigned_abs() as f64)
+}
+
 /// The bucket of a distance.
-fn relative(reach: usize, distance: isize) -> usize {
+pub(super) fn relative(reach: usize, distance: isize) -> usize {
     let side = isize::try_from(reach).unwrap_or(isize::MAX);
     (distance.clamp(-side, side) + side) as usize
 }
@@ -354,42 +394,32 @@ impl Choice<'_> {
     }
 
     /// The gradient of the numbers of one head's bias, from the sums of [`Choice::summed_bias`].
-    pub(super) fn collect_bias(&self, head: usize, sums: &[f32], to: &mut [f32]) {
+    pub(super) fn collect_bias(&self, head: usize, [by_difference, by_number]: [&[f32]; 2], to: &mut [f32]) {
+        let shared = self.shared_numbers();
+        let to = &mut to[head * shared..][..shared];
+        to.fill(0.0);
+        to.iter_mut().zip(by_number).for_each(|(to, sum)| *to = *sum);
         let Differences { lowest, count, .. } = self.differences;
-        let by_difference = sums.iter().skip(PAD).take(count).enumerate().map(|(n, &sum)| (lowest + n as isize, sum));
+        let sums = by_difference.iter().skip(PAD).take(count).enumerate();
         match self.bias {
             Bias::Alibi { offset, .. } => {
-                let slope = |(difference, sum): (isize, f32)| {
-                    -(distance(offset, difference).unsigned_abs() as f64) * f64::from(sum)
-                };
-                to[head] = by_difference.map(slope).sum::<f64>() as f32;
+                let slope = |(n, &sum): (usize, &f32)| f64::from(sum) * slope_of(offset, lowest + n as isize);
+                to[0] += sums.map(slope).sum::<f64>() as f32;
             }
             Bias::Buckets { buckets: Buckets::Relative { reach, offset }, .. } => {
-                let to = &mut to[head * (2 * reach + 1)..][..2 * reach + 1];
-                to.fill(0.0);
                 // Distances fall from one to the next, so that those of a bucket stand together.
                 let mut run: Option<(usize, f64)> = None;
-                for (difference, sum) in by_difference {
-                    let bucket = relative(reach, distance(offset, difference));
-                    let before = run.filter(|&(of, _)| of == bucket).map_or(0.0, |(_, sum)| sum);
+                for (n, &sum) in sums {
+                    let bucket = relative(reach, distance(offset, lowest + n as isize));
+                    let before = run.filter(|&(of, _)| of == bucket).map_or(f64::from(to[bucket]), |(_, sum)| sum);
                     run = Some((bucket, before + f64::from(sum)));
                     to[bucket] = (before + f64::from(sum)) as f32;
                 }
             }
-            Bias::Buckets { buckets: buckets @ Buckets::Grid { reach, .. }, .. }
-                if self.differences.are_of_places() =>
-            {
-                let to = &mut to[head * buckets.count()..][..buckets.count()];
-                to.fill(0.0);
-                for (n, sum) in sums.iter().skip(PAD).take(count).enumerate() {
-                    to[self.differences.bucket(n, reach)] += sum;
-                }
+            Bias::Buckets { buckets: Buckets::Grid { reach, .. }, .. } => {
+                sums.for_each(|(n, sum)| to[self.differences.bucket(n, reach)] += sum);
             }
-            Bias::Buckets { buckets, .. } => {
-                let count = buckets.count();
-                to[head * count..][..count].copy_from_slice(&sums[..count]);
-            }
-            Bias::None | Bias::Edges { .. } | Bias::Dense { .. } => {}
+            _ => {}
         }
     }
 

@@ -26,7 +26,7 @@ use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::Plan;
 use super::shape::{Shape, View};
 use super::steps::Chain;
-use super::weights::{Again, State, shift_and_gain};
+use super::weights::{Finished, State, shift_and_gain};
 use super::work;
 use super::workspace::{Scratch, Shared, own};
 use crate::csr::Csr;
@@ -140,7 +140,7 @@ unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, 
                     set,
                     heads: first_head..first_head + heads,
                     queries: query..query + 1,
-                    keys: Keys::Edges { first: piece.start, list: &list[..count] },
+                    keys: Keys::Edges { first: piece.start, list: &list, count },
                 };
                 let columns = count.next_multiple_of(kernels.lanes);
                 let weights = Tile { start: tile, stride: FORWARD_KEYS, spans: &spans[..heads], columns };
@@ -305,13 +305,13 @@ unsafe fn backward_query(
                     set,
                     heads: first_head..first_head + heads,
                     queries: query..query + 1,
-                    keys: Keys::Edges { first: piece.start, list: &list[..count] },
+                    keys: Keys::Edges { first: piece.start, list: &list, count },
                 };
                 let columns = count.next_multiple_of(kernels.lanes);
                 let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans: &spans[..heads], columns };
-                let again = Again { gradient: whole, shift: shift.as_ptr(), gain: gain.as_ptr() };
+                let finished = Finished { whole, shift: shift.as_ptr(), gain: gain.as_ptr() };
                 let slope_tile = if has_slope { slope } else { std::ptr::null_mut() };
-                pipeline.weights_again(&place, tile, again, slope_tile, numbers.add(layout.biases));
+                pipeline.weights_again(&place, tile, finished, slope_tile, numbers.add(layout.biases));
                 (kernels.edge_scores)(&EdgeScores {
                     left: nodes(call.d_out, token, 1, value_dim),
                     right: nodes(&inputs.value, first_key, shape.group(), value_dim),
@@ -331,8 +331,8 @@ unsafe fn backward_query(
                     factor: choice.kept_factor(),
                 });
                 let d_logits = Tile { start: gradient, ..tile };
-                if let Some(d_bias) = call.d_bias {
-                    pipeline.bias_gradient(&place, d_logits, &mut tally, (call.per_head, d_bias.at(0)));
+                if let Some(to_bias) = call.to_bias {
+                    pipeline.bias_gradient(&place, d_logits, &mut tally, to_bias);
                 }
                 if has_slope {
                     let (tile, stride, spans) = (gradient, BACKWARD_KEYS, &spans[..heads]);
@@ -537,7 +537,7 @@ impl Direction<'_> {
                 Scoring::RankOne { .. } => {
                     for row in 0..heads {
                         let numbers = std::slice::from_raw_parts(gradient.add(row * stride), list.len());
-                        *out.add((first_head + row) / out_group * out_stride) += numbers.iter().sum::<f32>();
+                        *out.wrapping_add((first_head + row) / out_group * out_stride) += numbers.iter().sum::<f32>();
                     }
                 }
             }

@@ -32,7 +32,7 @@ pub struct Chosen<'a> {
 /// or what other normalisers make of the logit; all of them, whatever dropout leaves out.
 ///
 /// `weights` is `[chosen.heads, chosen.queries, kv_len]`. The values of `inputs` are not read. Takes time and memory in
-/// proportion to the result.
+/// proportion to the result, to the vectors of the batch, and to its graph or stored buckets, which are checked.
 ///
 /// # Errors
 ///
@@ -151,19 +151,24 @@ fn check_choice(what: &'static str, chosen: &[usize], count: usize) -> Result<()
 /// lse = ln(e^lse_a + e^lse_b);  out = e^(lse_a - lse) · out_a + e^(lse_b - lse) · out_b
 /// ```
 ///
-/// for keys that live elsewhere or come later. `dims` are `[tokens, heads, value_dim]` of all results; log-sum-exps are
+/// for keys that live elsewhere or come later. Under [`Normalizer::SoftmaxPlusOne`] the 1 that both have counted counts once:
+/// `lse = ln(e^lse_a + e^lse_b - 1)`. `dims` are `[tokens, heads, value_dim]` of all results; log-sum-exps are
 /// `[heads, tokens]`.
 ///
 /// # Errors
 ///
-/// [`AttentionError`] if a result is smaller than that.
+/// [`AttentionError`] if a result is smaller than that, or if the normaliser has no sum.
 pub fn merge(
     a: &Saved<'_>,
     b: &Saved<'_>,
-    dims: [usize; 3],
+    (dims, normalizer): ([usize; 3], Normalizer),
     out: ViewMut<'_>,
     lse: &mut [f64],
 ) -> Result<(), AttentionError> {
+    if !normalizer.has_sum() {
+        return Err(AttentionError::Merge { normalizer });
+    }
+    let twice = if normalizer == Normalizer::SoftmaxPlusOne { 1.0 } else { 0.0 };
     let [tokens, heads, value_dim] = dims;
     if heads == 0 || value_dim == 0 {
         return Err(AttentionError::Dims { head_dim: value_dim, value_dim });
@@ -185,7 +190,8 @@ pub fn merge(
             let both = if largest == f64::NEG_INFINITY {
                 largest
             } else {
-                largest + ((a.lse[n] - largest).exp() + (b.lse[n] - largest).exp()).ln()
+                let sum = (a.lse[n] - largest).exp() + (b.lse[n] - largest).exp() - twice * (-largest).exp();
+                largest + sum.ln()
             };
             let factor = |lse: f64| if lse == f64::NEG_INFINITY { 0.0 } else { (lse - both).exp() as f32 };
             let (factor_a, factor_b) = (factor(a.lse[n]), factor(b.lse[n]));

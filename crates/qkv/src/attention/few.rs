@@ -151,7 +151,8 @@ unsafe fn part(call: &Call<'_>, part: &Part, scratch: *mut f32, partial: Shared)
                     (kernels.pack_panels)(from, key_panels);
                     let products =
                         Products { left: q_of(n), height: rows, right: key_panels, dim: head_dim, spans, out: tile };
-                    pipeline.scores(heads_of(kv_head), &products, FORWARD_KEYS, std::ptr::null_mut());
+                    let dot = (kernels.scores, FORWARD_KEYS);
+                    pipeline.scores(heads_of(kv_head), &products, dot, std::ptr::null_mut());
                 }
                 let columns = seen.len().next_multiple_of(kernels.lanes);
                 let place =

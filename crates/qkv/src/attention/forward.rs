@@ -66,7 +66,8 @@ impl Layout {
             acc: cut.part(sums * padded(shape.value_dim)),
             row_max: cut.part(sums),
             row_sum: cut.part(sums * ROW_SUMS),
-            rescale: cut.part(sums.next_multiple_of(ROW_SUMS)),
+            // (the rows of the last head of a part, in whole registers)
+            rescale: cut.part(sums + ROW_SUMS),
             biases: cut.part(if collects_bias { FORWARD_QUERIES * FORWARD_KEYS + 16 } else { 0 }),
             packed: cut.part(packed),
             total: cut.total(),
@@ -211,7 +212,7 @@ impl Call<'_> {
                     spans,
                     out: tile,
                 };
-                pipeline.scores(head..head + 1, &products, FORWARD_KEYS, std::ptr::null_mut());
+                pipeline.scores(head..head + 1, &products, (kernels.scores, FORWARD_KEYS), std::ptr::null_mut());
                 let columns = keys.len().next_multiple_of(kernels.lanes);
                 let weights = Tile { start: tile, stride: FORWARD_KEYS, spans, columns };
                 let rescale = pipeline.weights(&place, weights, state, scratch.add(layout.biases));

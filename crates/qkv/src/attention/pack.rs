@@ -84,7 +84,8 @@ pub(crate) unsafe fn pack_slabs<V: Vector>(from: Rows, factor: f32, to: *mut f32
             unsafe {
                 let x = load_columns::<V>(from.start.wrapping_add(row * from.stride + column), columns);
                 let slab = to.add(column / SLAB * height * SLAB + column % SLAB);
-                V::prefetch(from.start.wrapping_offset((row as isize + next) * from.stride as isize + column as isize));
+                let ahead = (row as isize + next).wrapping_mul(from.stride as isize);
+                V::prefetch(from.start.wrapping_offset(ahead.wrapping_add(column as isize)));
                 x.mul(V::splat(factor)).store(slab.add(row * SLAB));
             }
         }
@@ -119,7 +120,7 @@ pub(crate) unsafe fn pack_rows<V: Vector>(from: Rows, to: *mut f32, stride: usiz
 pub(crate) unsafe fn prefetch_rows<V: Vector>(rows: Rows) {
     const SIZE: usize = size_of::<f32>();
     // SAFETY: what is asked for need not exist.
-    unsafe { prefetch_bytes::<V>(rows.start.cast(), rows.stride * SIZE, rows.count, rows.dim * SIZE) }
+    unsafe { prefetch_bytes::<V>(rows.start.cast(), rows.stride.wrapping_mul(SIZE), rows.count, rows.dim * SIZE) }
 }
 
 /// Asks for the cache lines of `count` rows of `len` bytes, `stride` apart.
@@ -133,7 +134,7 @@ pub(crate) unsafe fn prefetch_bytes<V: Vector>(start: *const u8, stride: usize, 
     for row in 0..count {
         for at in (0..len).step_by(LINE) {
             // SAFETY: what is asked for need not exist.
-            unsafe { V::prefetch(start.wrapping_add(row * stride + at).cast()) }
+            unsafe { V::prefetch(start.wrapping_add(row.wrapping_mul(stride).wrapping_add(at)).cast()) }
         }
     }
 }

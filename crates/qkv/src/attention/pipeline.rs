@@ -38,8 +38,10 @@ pub(super) enum Keys<'a> {
     Edges {
         /// The first of the edges.
         first: usize,
-        /// The keys, counted from the beginning of their set.
+        /// The keys, counted from the beginning of their set, in whole registers.
         list: &'a [u32],
+        /// How many of them there are.
+        count: usize,
     },
 }
 

@@ -27,6 +27,7 @@ use super::forward;
 use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_KEYS, FORWARD_QUERIES};
 use super::pack::padded;
 use super::shape::{Inputs, Shape};
+use crate::csr::Csr;
 use crate::options::Mask;
 
 /// Keys up to which a set is short: at width 64 they and their values take 256 KiB, a quarter of a second-level cache of 1 MiB.
@@ -81,7 +82,7 @@ const PAIRS_OF_AN_EDGE: usize = 8;
 /// Edges, and nodes, of a unit that follows edges.
 const FOLLOWED: usize = 4096;
 
-/// Keys of a part, at least, where a few queries share them.
+/// Keys of all heads that a part has, at least, where a few queries share them.
 const PART_KEYS: usize = 16 * FORWARD_KEYS;
 
 /// Parts of one set, at most.
@@ -139,6 +140,8 @@ pub(crate) struct Block {
     pub(crate) keys: Range<usize>,
     /// Where the turns of the set's tiles of queries are counted; nowhere if no other unit adds to them.
     pub(crate) turns: Option<usize>,
+    /// Under a graph, the tiles of queries among which are all that see its keys.
+    pub(crate) tiles: Range<usize>,
     /// Multiply-adds, about.
     cost: usize,
 }
@@ -188,6 +191,13 @@ pub(crate) struct Plan {
     pub(crate) by_key: Vec<edges::Unit>,
     /// How each set is walked through.
     ways: Vec<Way>,
+    /// For each tile of queries of the backward pass, of each graph that is walked through by tiles, the keys from the first to the
+    /// last that it sees.
+    pub(crate) hulls: Vec<Range<usize>>,
+    /// What [`Plan::find_tiles`] finds for the blocks of a set.
+    by_block: Vec<Range<usize>>,
+    /// Of each set, where its hulls begin, and how many pairs they hold; of graphs alone.
+    pub(crate) graphs: Vec<(usize, usize)>,
     /// Long sets on whose blocks the plan is at work.
     long: Vec<Item>,
 }
@@ -198,10 +208,11 @@ impl Plan {
         self.clear();
         let (shape, mask) = (inputs.shape, choice.mask);
         self.find_ways(inputs, choice, true);
-        let ways = std::mem::take(&mut self.ways);
+        let (ways, graphs) = (std::mem::take(&mut self.ways), std::mem::take(&mut self.graphs));
+        let walk = Walk { inputs, mask, ways: &ways, graphs: &graphs };
         let mut wave = Wave::default();
-        let many = many(inputs, mask, &ways);
-        for item in items(inputs, mask, &ways) {
+        let many = many(walk);
+        for item in items(walk) {
             if let Some(queries) = own_queries(&item, many, inputs, mask) {
                 self.add_own(&item, queries, shape, mask);
                 continue;
@@ -214,7 +225,7 @@ impl Plan {
             wave.packed += numbers;
         }
         self.close(&mut wave);
-        self.ways = ways;
+        (self.ways, self.graphs) = (ways, graphs);
         for set in 0..inputs.queries.sets() {
             match self.ways[set] {
                 Way::Tiles => {}
@@ -235,12 +246,64 @@ impl Plan {
         for set in 0..inputs.queries.sets() {
             let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
             let way = match choice.mask {
-                Mask::Graph(_) if is_sparse(inputs, choice, set) => Way::Edges,
-                Mask::Graph(_) => Way::Tiles,
+                Mask::Graph(edges) => {
+                    let (first, pairs) = (self.hulls.len(), self.add_hulls(inputs, edges, set));
+                    let queries = inputs.queries.range(set);
+                    let edges = edges.row_offsets()[queries.end] - edges.row_offsets()[queries.start];
+                    let way = if edges == 0 || pairs / PAIRS_OF_AN_EDGE > edges { Way::Edges } else { Way::Tiles };
+                    if way == Way::Edges {
+                        self.hulls.truncate(first);
+                    }
+                    self.graphs.push((first, pairs));
+                    way
+                }
                 _ if forward && few::is_few(inputs.shape, q_len, kv_len) => Way::Few,
                 _ => Way::Tiles,
             };
             self.ways.push(way);
+        }
+    }
+
+    /// Adds the hulls of the tiles of a set, and returns how many pairs they hold.
+    fn add_hulls(&mut self, inputs: &Inputs<'_>, edges: &Csr, set: usize) -> usize {
+        let (queries, keys) = (inputs.queries.range(set), inputs.keys.range(set));
+        let mut pairs = 0;
+        for first in queries.clone().step_by(BACKWARD_QUERIES) {
+            let tile = first..(first + BACKWARD_QUERIES).min(queries.end);
+            let rows = tile.clone().filter_map(|query| {
+                let row = edges.neighbours(query);
+                Some((*row.first()?, *row.last()?))
+            });
+            let hull = rows.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+            let hull = hull.map_or(0..0, |(first, last)| first as usize - keys.start..last as usize + 1 - keys.start);
+            pairs += tile.len() * hull.len();
+            self.hulls.push(hull);
+        }
+        pairs
+    }
+
+    /// For each block of keys of a graph, the tiles of queries from the first to the last that see it.
+    fn find_tiles(&mut self, inputs: &Inputs<'_>) {
+        let Self { blocks, hulls, graphs, block_keys, shared, by_block, .. } = self;
+        if graphs.is_empty() {
+            return;
+        }
+        let tiles = |set: usize| inputs.queries.len_of(set).div_ceil(BACKWARD_QUERIES);
+        let (shared, others) = blocks.split_at_mut(*shared);
+        others.iter_mut().for_each(|block| block.tiles = 0..tiles(block.set));
+        for n in 0..shared.len() {
+            let Block { set, kv_head: 0, keys: Range { start: 0, .. }, .. } = shared[n] else { continue };
+            by_block.clear();
+            by_block.resize(inputs.keys.len_of(set).div_ceil(*block_keys), Range { start: usize::MAX, end: 0 });
+            let hulls = &hulls[graphs[set].0..][..tiles(set)];
+            for (tile, hull) in hulls.iter().enumerate().filter(|(_, hull)| !hull.is_empty()) {
+                for seen in &mut by_block[hull.start / *block_keys..=(hull.end - 1) / *block_keys] {
+                    *seen = seen.start.min(tile)..seen.end.max(tile + 1);
+                }
+            }
+            for block in shared.iter_mut().filter(|block| block.set == set) {
+                block.tiles = by_block[block.keys.start / *block_keys].clone();
+            }
         }
     }
 
@@ -250,7 +313,8 @@ impl Plan {
         let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
         let seen = mask.keys(0..q_len, kv_len);
         let (record, rows) = (few::record(shape, q_len), shape.group() * q_len);
-        let parts = (seen.len() / PART_KEYS).clamp(1, PARTS);
+        let parts =
+            (seen.len() * shape.kv_heads / PART_KEYS).clamp(1, PARTS).min(seen.len().div_ceil(FORWARD_KEYS).max(1));
         let size = seen.len().div_ceil(parts).next_multiple_of(FORWARD_KEYS).max(1);
         let parts = seen.len().div_ceil(size).max(1);
         let first = self.partial;
@@ -278,13 +342,17 @@ impl Plan {
         let Some(edges) = choice.edges() else { return };
         let queries = inputs.queries.range(set);
         let offsets = edges.row_offsets();
-        units(&mut self.by_query, set, queries.len(), |query| {
+        // What each hands in of a table's gradient must not take longer than what it computes.
+        let size = FOLLOWED.max(choice.shared_numbers() / 4);
+        units(&mut self.by_query, size, set, queries.len(), |query| {
             offsets[queries.start + query + 1] - offsets[queries.start + query]
         });
         if backward {
             let (keys, by_column) = (inputs.keys.range(set), edges.by_column());
             let offsets = &by_column.offsets;
-            units(&mut self.by_key, set, keys.len(), |key| offsets[keys.start + key + 1] - offsets[keys.start + key]);
+            units(&mut self.by_key, FOLLOWED, set, keys.len(), |key| {
+                offsets[keys.start + key + 1] - offsets[keys.start + key]
+            });
         }
     }
 
@@ -335,14 +403,19 @@ impl Plan {
         self.clear();
         let (shape, mask) = (inputs.shape, choice.mask);
         self.find_ways(inputs, choice, false);
-        let ways = std::mem::take(&mut self.ways);
-        let many = many(inputs, mask, &ways);
+        let (ways, graphs) = (std::mem::take(&mut self.ways), std::mem::take(&mut self.graphs));
+        let walk = Walk { inputs, mask, ways: &ways, graphs: &graphs };
+        let many = many(walk);
         let cost = |set: usize, keys: &Range<usize>| {
-            let q_len = inputs.queries.len_of(set);
-            let queries = if keys.is_empty() { 0..0 } else { mask.queries(keys.clone(), q_len) }.len();
-            keys.len() * queries * shape.group() * (3 * shape.head_dim + 2 * shape.value_dim)
+            let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
+            let pairs = match graphs.get(set) {
+                Some(&(_, pairs)) => (pairs as u128 * keys.len() as u128 / kv_len.max(1) as u128) as usize,
+                None if keys.is_empty() => 0,
+                None => keys.len() * mask.queries(keys.clone(), q_len).len(),
+            };
+            pairs * shape.group() * (3 * shape.head_dim + 2 * shape.value_dim)
         };
-        for mut item in items(inputs, mask, &ways).filter(|item| item.has_blocks(many)) {
+        for mut item in items(walk).filter(|item| item.has_blocks(many)) {
             item.turns = self.turns;
             self.turns += shape.group() * item.q_len.div_ceil(BACKWARD_QUERIES);
             self.long.push(item);
@@ -354,29 +427,29 @@ impl Plan {
             for &Item { set, kv_head, kv_len, turns, .. } in &self.long {
                 let keys = first..(first + self.block_keys).min(kv_len);
                 let cost = cost(set, &keys);
-                self.blocks.push(Block { set, kv_head, keys, turns: Some(turns), cost });
+                self.blocks.push(Block { set, kv_head, keys, turns: Some(turns), tiles: 0..0, cost });
             }
             first += self.block_keys;
             self.long.retain(|item| first < item.kv_len);
         }
         self.shared = self.blocks.len();
-        for Item { set, kv_head, q_len, kv_len, .. } in items(inputs, mask, &ways).filter(|item| !item.has_blocks(many))
-        {
+        for Item { set, kv_head, q_len, kv_len, .. } in items(walk).filter(|item| !item.has_blocks(many)) {
             if kv_len > 0 || q_len > 0 {
                 let cost = cost(set, &(0..kv_len));
-                self.blocks.push(Block { set, kv_head, keys: 0..kv_len, turns: None, cost });
+                self.blocks.push(Block { set, kv_head, keys: 0..kv_len, turns: None, tiles: 0..0, cost });
             }
         }
         let Self { blocks, tasks, shared, .. } = self;
         // the others, which nobody waits for
         blocks[*shared..].sort_unstable_by_key(|block| (Reverse(block.cost), block.set, block.kv_head));
         group(tasks, 0..blocks.len(), |n| blocks[n].cost);
-        for (set, way) in ways.iter().enumerate() {
-            if *way == Way::Edges {
+        (self.ways, self.graphs) = (ways, graphs);
+        self.find_tiles(inputs);
+        for set in 0..inputs.queries.sets() {
+            if self.ways[set] == Way::Edges {
                 self.add_edges(inputs, choice, set, true);
             }
         }
-        self.ways = ways;
     }
 
     fn clear(&mut self) {
@@ -390,6 +463,8 @@ impl Plan {
         self.by_query.clear();
         self.by_key.clear();
         self.ways.clear();
+        self.hulls.clear();
+        self.graphs.clear();
         (self.packed, self.own_keys, self.turns, self.partial, self.rows) = (0, 0, 0, 0, 0);
     }
 
@@ -403,6 +478,8 @@ impl Plan {
             + self.merges.capacity() * size_of::<Merge>()
             + (self.by_query.capacity() + self.by_key.capacity()) * size_of::<edges::Unit>()
             + self.ways.capacity() * size_of::<Way>()
+            + (self.hulls.capacity() + self.by_block.capacity()) * size_of::<Range<usize>>()
+            + self.graphs.capacity() * size_of::<(usize, usize)>()
             + self.long.capacity() * size_of::<Item>()
     }
 }
@@ -447,8 +524,17 @@ fn forward_cost(shape: Shape, heads: usize, queries: &Range<usize>, keys: &Range
 }
 
 /// Pairs up to which a set is one of many.
-fn many(inputs: &Inputs<'_>, mask: Mask<'_>, ways: &[Way]) -> usize {
-    items(inputs, mask, ways).fold(0_usize, |total, item| total.saturating_add(item.pairs)) / MANY
+fn many(walk: Walk<'_>) -> usize {
+    items(walk).fold(0_usize, |total, item| total.saturating_add(item.pairs)) / MANY
+}
+
+/// What it takes to go through the sets.
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    inputs: &'a Inputs<'a>,
+    mask: Mask<'a>,
+    ways: &'a [Way],
+    graphs: &'a [(usize, usize)],
 }
 
 /// Where a wave begins.
@@ -473,39 +559,27 @@ pub(crate) fn packed_keys(shape: Shape, kv_len: usize) -> usize {
 const SAMPLE: usize = 8;
 
 /// Every head of keys of the sets that are walked through by tiles.
-fn items<'a>(inputs: &'a Inputs<'_>, mask: Mask<'a>, ways: &'a [Way]) -> impl Iterator<Item = Item> + 'a {
+fn items(walk: Walk<'_>) -> impl Iterator<Item = Item> {
+    let Walk { inputs, mask, ways, graphs } = walk;
     (0..inputs.queries.sets()).filter(|&set| ways[set] == Way::Tiles).flat_map(move |set| {
         let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
         // A few queries tell enough; to count the keys of all would take longer for each call than it is worth.
         let sample = |n: usize| mask.row(n * (q_len - 1) / SAMPLE, kv_len).len();
-        let pairs = if q_len == 0 { 0 } else { q_len * (0..=SAMPLE).map(sample).sum::<usize>() / (SAMPLE + 1) };
+        let pairs = match graphs.get(set) {
+            Some(&(_, pairs)) => pairs,
+            None if q_len == 0 => 0,
+            None => q_len * (0..=SAMPLE).map(sample).sum::<usize>() / (SAMPLE + 1),
+        };
         (0..inputs.shape.kv_heads).map(move |kv_head| Item { set, kv_head, q_len, kv_len, pairs, turns: 0 })
     })
 }
 
-/// Whether tiles would compute far more pairs than there are edges.
-fn is_sparse(inputs: &Inputs<'_>, choice: &Choice<'_>, set: usize) -> bool {
-    let Some(edges) = choice.edges() else { return false };
-    let queries = inputs.queries.range(set);
-    let (mut pairs, offsets) = (0, edges.row_offsets());
-    for first in queries.clone().step_by(FORWARD_QUERIES) {
-        let tile = first..(first + FORWARD_QUERIES).min(queries.end);
-        let rows = tile.clone().filter_map(|query| {
-            let row = edges.neighbours(query);
-            Some((*row.first()?, *row.last()?))
-        });
-        let hull = rows.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-        pairs += tile.len() * hull.map_or(0, |(first, last)| (last - first) as usize + 1);
-    }
-    pairs > PAIRS_OF_AN_EDGE * (offsets[queries.end] - offsets[queries.start])
-}
-
-/// Cuts the nodes of a set into units of about [`FOLLOWED`] edges.
-fn units(units: &mut Vec<edges::Unit>, set: usize, count: usize, degree: impl Fn(usize) -> usize) {
+/// Cuts the nodes of a set into units of about `size` edges.
+fn units(units: &mut Vec<edges::Unit>, size: usize, set: usize, count: usize, degree: impl Fn(usize) -> usize) {
     let (mut first, mut total) = (0, 0);
     for node in 0..count {
         total += degree(node) + 8;
-        if total >= FOLLOWED || node + 1 == count {
+        if total >= size || node + 1 == count {
             units.push(edges::Unit { set, nodes: first..node + 1 });
             (first, total) = (node + 1, 0);
         }

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use super::pack::Rows;
 use crate::offsets::Offsets;
+use crate::options::Normalizer;
 
 /// Heads and widths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,6 +295,9 @@ pub struct Saved<'a> {
     pub out: View<'a>,
     /// Its log-sum-exps, `[heads, query tokens]`. In f64, because the backward pass has nothing else to normalise with: at 500
     /// half of the last place of an f32 would be an error of 1.5·10⁻⁵ in every weight of the row.
+    ///
+    /// Of [`SoftmaxPlusOne`](crate::options::Normalizer::SoftmaxPlusOne) they are `ln(1 + Σ e^logit)`; of normalisers without a sum
+    /// they are 0, and mean nothing.
     pub lse: &'a [f64],
 }
 
@@ -445,8 +449,8 @@ pub enum AttentionError {
         /// How many there are.
         found: usize,
     },
-    /// A bound of the logits that bounds nothing.
-    #[error("attention: expected a softcap greater than 0 and finite, found {found}")]
+    /// A bound of the logits that bounds nothing, or is too small beside the scale.
+    #[error("attention: expected a softcap greater than 0 and finite, and no denormal, found {found}")]
     Softcap {
         /// What it is.
         found: String,
@@ -464,12 +468,28 @@ pub enum AttentionError {
         found: String,
     },
     /// More than is provided for.
-    #[error("attention: {found} are too many {what}")]
+    #[error("attention: expected at most {most} {what} found {found}")]
     Count {
         /// Of what.
         what: &'static str,
         /// How many there are.
         found: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A factor that would make NaN.
+    #[error("attention: expected a finite {what}, found {found}")]
+    NotFinite {
+        /// Which one.
+        what: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// Results that cannot be made one.
+    #[error("attention: results of a normaliser without a sum, {normalizer:?}, cannot be merged")]
+    Merge {
+        /// The normaliser.
+        normalizer: Normalizer,
     },
     /// Edges of another batch.
     #[error(

@@ -93,14 +93,17 @@ pub(crate) unsafe fn look_up<V: Vector>(table: &[f32], stored: &[u8], to: *mut f
 
 /// Sums of the gradient by entry, several of each: two pairs of the same entry, one after the other, need not wait for each
 /// other's sum.
-pub(crate) struct Entries([[f32; 256]; ABREAST]);
+pub(crate) struct Entries([[f32; ENTRIES]; ABREAST]);
+
+/// As many as a byte can name.
+pub(crate) const ENTRIES: usize = 256;
 
 /// How many.
 const ABREAST: usize = 8;
 
 impl Entries {
     pub(crate) fn new() -> Self {
-        Self([[0.0; 256]; ABREAST])
+        Self([[0.0; ENTRIES]; ABREAST])
     }
 
     /// Adds each number to the sum of its entry.

@@ -200,7 +200,7 @@ fn merged_halves_are_the_whole() {
         let (a, b, all) = (half(0, split), half(split, 90), half(0, 90));
         let [a, b] = [&a, &b].map(|(r, lse)| Saved { out: View::new(&r.out, 2, 16), lse });
         let (mut out, mut lse) = (vec![f32::NAN; 30 * 32], vec![f64::NAN; 60]);
-        merge(&a, &b, [30, 2, 16], ViewMut::new(&mut out, 2, 16), &mut lse).expect("fits");
+        merge(&a, &b, ([30, 2, 16], Normalizer::Softmax), ViewMut::new(&mut out, 2, 16), &mut lse).expect("fits");
         assert!(error(&out, &to_f64(&all.0.out)) < 1e-6 && error(&lse, &all.1) < 1e-6);
     }
 }
@@ -210,14 +210,40 @@ fn merging_two_that_saw_nothing_leaves_nothing() {
     let (out, lse) = ([0.0; 4], [f64::NEG_INFINITY]);
     let saved = Saved { out: View::new(&out, 1, 4), lse: &lse };
     let (mut both, mut both_lse) = ([f32::NAN; 4], [f64::NAN]);
-    merge(&saved, &saved, [1, 1, 4], ViewMut::new(&mut both, 1, 4), &mut both_lse).expect("fits");
+    merge(&saved, &saved, ([1, 1, 4], Normalizer::Softmax), ViewMut::new(&mut both, 1, 4), &mut both_lse)
+        .expect("fits");
     assert_eq!((both, both_lse), ([0.0; 4], [f64::NEG_INFINITY]));
     // but NaN is not nothing
     let nan = Saved { lse: &[f64::NAN], ..saved };
     for (a, b) in [(&saved, &nan), (&nan, &saved)] {
-        merge(a, b, [1, 1, 4], ViewMut::new(&mut both, 1, 4), &mut both_lse).expect("fits");
+        merge(a, b, ([1, 1, 4], Normalizer::Softmax), ViewMut::new(&mut both, 1, 4), &mut both_lse).expect("fits");
         assert!(both_lse[0].is_nan() && both[0].is_nan());
     }
+}
+
+#[test]
+fn merging_counts_the_one_of_the_softmax_plus_one_once() {
+    let shape = Shape::new(1, 4);
+    let x = numbers(40 * 4, 3);
+    let attend = |keys: std::ops::Range<usize>, normalizer| {
+        let (queries, own) = (Offsets::from_lengths([3]), Offsets::from_lengths([keys.len()]));
+        let (q, k) = (View::new(&x[..12], 1, 4), View::new(&x[keys.start * 4..keys.end * 4], 1, 4));
+        let inputs = Inputs { shape, query: q, key: k, value: k, queries: &queries, keys: &own };
+        let (mut out, mut lse) = (vec![0.0; 12], vec![0.0; 3]);
+        let options = Options { normalizer, ..Options::default() };
+        attention_forward(&inputs, &options, ViewMut::new(&mut out, 1, 4), &mut lse, &mut Workspace::new())
+            .expect("fits");
+        (out, lse)
+    };
+    let [a, b, all] = [0..15, 15..40, 0..40].map(|keys| attend(keys, Normalizer::SoftmaxPlusOne));
+    let [a, b] = [&a, &b].map(|(out, lse)| Saved { out: View::new(out, 1, 4), lse });
+    let (mut out, mut lse) = (vec![f32::NAN; 12], vec![f64::NAN; 3]);
+    let to = ViewMut::new(&mut out, 1, 4);
+    merge(&a, &b, ([3, 1, 4], Normalizer::SoftmaxPlusOne), to, &mut lse).expect("fits");
+    assert!(error(&out, &to_f64(&all.0)) < 1e-6 && error(&lse, &all.1) < 1e-6);
+    let to = ViewMut::new(&mut out, 1, 4);
+    let refused = merge(&a, &b, ([3, 1, 4], Normalizer::Relu), to, &mut lse);
+    assert_eq!(refused, Err(AttentionError::Merge { normalizer: Normalizer::Relu }));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::additive::{Additive, RankOne};
 use super::choice::Scoring;
-use super::kernels::{BACKWARD_KEYS, FORWARD_KEYS};
+use super::kernels::BACKWARD_KEYS;
 use super::micro::Products;
 use super::pack::SLAB;
 use super::pipeline::{Pipeline, Place, Tile};
@@ -127,28 +127,33 @@ impl Pipeline<'_> {
     }
 }
 
-/// What the backward pass finds the weights again with.
+/// Rows that the forward pass has finished, and what their weights are found again with.
 #[derive(Clone, Copy)]
-pub(super) struct Again {
-    /// A tile of the same shape: what [`Pipeline::gradient_tiles`] names `whole`, where that is not the tile of weights.
-    pub(super) gradient: *mut f32,
+pub(super) struct Finished {
+    /// A tile of the same shape: what [`Pipeline::gradient_tiles`] names so, where that is not the tile of weights.
+    pub(super) whole: *mut f32,
     pub(super) shift: *const f32,
     pub(super) gain: *const f32,
 }
 
 impl Pipeline<'_> {
     /// Products of a tile by whatever score there is; `slope`, if not null, becomes the derivative where the score has one.
+    /// `dot` computes dot products for tiles of so many numbers a row.
     ///
     /// # Safety
     ///
-    /// That of [`products`](super::micro::products); the rows are those of `heads`, as many for each, and the tile has `stride`
-    /// numbers a row.
-    pub(super) unsafe fn scores(&self, heads: Range<usize>, products: &Products<'_>, stride: usize, slope: *mut f32) {
+    /// That of [`products`](super::micro::products); the rows are those of `heads`, as many for each.
+    pub(super) unsafe fn scores(
+        &self,
+        heads: Range<usize>,
+        products: &Products<'_>,
+        (dot, stride): (unsafe fn(&Products<'_>), usize),
+        slope: *mut f32,
+    ) {
         // SAFETY: by the contract.
         unsafe {
             match self.choice.scoring {
-                Scoring::Dot { .. } if stride == FORWARD_KEYS => (self.kernels.scores)(products),
-                Scoring::Dot { .. } => (self.kernels.scores_again)(products),
+                Scoring::Dot { .. } => dot(products),
                 Scoring::RankOne { slope: factor } => {
                     let (operands, derivative) = (*products, slope);
                     (self.kernels.rank_one)(&RankOne { operands, stride, slope: factor, derivative });
@@ -179,12 +184,12 @@ impl Pipeline<'_> {
         &self,
         place: &Place<'_>,
         tile: Tile<'_>,
-        again: Again,
+        finished: Finished,
         slope: *mut f32,
         biases: *mut f32,
     ) {
         let scale = if self.is_bare() { self.choice.scale } else { 1.0 };
-        let Again { gradient, shift, gain } = again;
+        let Finished { whole: gradient, shift, gain } = finished;
         // SAFETY: by the contract.
         unsafe {
             if !self.is_bare() {

@@ -52,8 +52,11 @@ fn every_case_on_every_instruction_set_is_as_exact_as_the_formula() {
 fn threads_do_not_change_a_bit() {
     let pools = [1, 2, 5].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("a pool"));
     let shape = Shape { heads: 2, kv_heads: 1, head_dim: 6, value_dim: 9 };
-    let lengths = [(700, 700), (3, 3), (150, 150), (1200, 300), (200, 1500)];
-    for case in mixed(&case(&lengths, shape, Mask::Full)) {
+    // tiles, short sets and a few queries; with a graph, edges and tiles
+    let lengths = [(700, 700), (3, 3), (150, 150), (1200, 300), (200, 1500), (2, 1600)];
+    let blocks = Case { graph: Some(Graph::Blocks(110)), ..case(&lengths, shape, Mask::Full) };
+    let blocks = [Biased::Edges, Biased::Relative { reach: 30, offset: 0 }].map(|bias| Case { bias, ..blocks.clone() });
+    for case in mixed(&case(&lengths, shape, Mask::Full)).into_iter().chain(blocks) {
         let data = Data::new(&case, 3);
         for kernels in instruction_sets() {
             let [one, two, five] =
