@@ -293,10 +293,15 @@ impl Scratch {
 mod tests {
     use super::super::{Gradients, Saved, ViewMut, Workspace, attention_backward, attention_forward};
     use super::*;
-    use crate::options::Mask;
+    use crate::options::{Bias, Mask};
 
     /// Bytes of a workspace after a forward pass, and after a backward pass as well.
-    fn measured(shape: Shape, (queries, keys): (&Offsets, &Offsets), mask: Mask<'_>, threads: usize) -> [usize; 2] {
+    fn measured(
+        shape: Shape,
+        (queries, keys): (&Offsets, &Offsets),
+        options: &Options<'_>,
+        threads: usize,
+    ) -> [usize; 2] {
         let Shape { heads, kv_heads, head_dim, value_dim } = shape;
         let zeros = |offsets: &Offsets, heads: usize, dim: usize| vec![0.0_f32; offsets.tokens() * heads * dim];
         let (query, key) = (zeros(queries, heads, head_dim), zeros(keys, kv_heads, head_dim));
@@ -311,21 +316,27 @@ mod tests {
             queries,
             keys,
         };
-        let options = masked(mask);
+        let mut d_bias = vec![0.0_f32; if let Bias::Dense { values } = options.bias { values.len() } else { 0 }];
         let mut workspace = Workspace::new();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
             let out_view = ViewMut::new(&mut out, heads, value_dim);
-            attention_forward(&inputs, &options, out_view, &mut lse, &mut workspace).expect("it fits");
+            attention_forward(&inputs, options, out_view, &mut lse, &mut workspace).expect("it fits");
             let forward = workspace.bytes();
-            let gradients = Gradients::new(
+            let mut gradients = Gradients::new(
                 ViewMut::new(&mut dq, heads, head_dim),
                 ViewMut::new(&mut dk, kv_heads, head_dim),
                 ViewMut::new(&mut dv, kv_heads, value_dim),
             );
+            let mut slopes = vec![0.0; heads];
+            gradients.bias = match options.bias {
+                Bias::None => None,
+                Bias::Alibi { .. } => Some(&mut slopes),
+                _ => Some(&mut d_bias),
+            };
             let saved = Saved { out: View::new(&out, heads, value_dim), lse: &lse };
             let d_out = View::new(&d_out, heads, value_dim);
-            attention_backward(&inputs, &options, &saved, d_out, gradients, &mut workspace).expect("it fits");
+            attention_backward(&inputs, options, &saved, d_out, gradients, &mut workspace).expect("it fits");
             [forward, workspace.bytes()]
         })
     }
@@ -352,12 +363,33 @@ mod tests {
         for (shape, q_lens, kv_lens, mask, threads) in cases {
             let queries = Offsets::from_lengths(q_lens.iter().copied());
             let keys = Offsets::from_lengths(kv_lens.unwrap_or(q_lens).iter().copied());
-            let said = explain(shape, &queries, &keys, &masked(mask), threads).expect("it fits");
-            let predicted = [said.forward.scratch_bytes, said.scratch_bytes];
-            for (predicted, measured) in predicted.into_iter().zip(measured(shape, (&queries, &keys), mask, threads)) {
-                let near = (predicted as f64 - measured as f64).abs() <= 0.02 * measured as f64 + 1024.0;
-                assert!(near, "{shape:?} {q_lens:?} {mask:?}: predicted {predicted}, measured {measured}");
+            assert_predicted(shape, (&queries, &keys), &masked(mask), threads);
+        }
+        // options that need memory of their own
+        let sets = Offsets::from_lengths([600, 0, 40]);
+        let ring: Vec<_> = (0..600).map(|i| (i, (i * 17) % 600)).chain((600..640).map(|i| (i, i))).collect();
+        let blocks: Vec<_> =
+            (0..640).flat_map(|i| (0..600).map(move |j| (i, j)).filter(|(i, j)| i / 200 == j / 200)).collect();
+        let [ring, blocks] = [ring, blocks].map(|edges| crate::csr::Csr::from_edges(640, &edges).expect("well formed"));
+        let (slopes, dense) = ([0.1; 4], vec![0.0; 4 * (600 * 600 + 40 * 40)]);
+        let (alibi, dense) = (Bias::Alibi { slopes: &slopes, offset: 0 }, Bias::Dense { values: &dense });
+        for mask in [Mask::Full, Mask::Graph(&ring), Mask::Graph(&blocks)] {
+            for bias in [Bias::None, alibi, dense] {
+                for threads in [1, 3] {
+                    let options = Options { bias, ..masked(mask) };
+                    assert_predicted(Shape::new(4, 20), (&sets, &sets), &options, threads);
+                }
             }
+        }
+    }
+
+    #[track_caller]
+    fn assert_predicted(shape: Shape, sets: (&Offsets, &Offsets), options: &Options<'_>, threads: usize) {
+        let said = explain(shape, sets.0, sets.1, options, threads).expect("it fits");
+        let predicted = [said.forward.scratch_bytes, said.scratch_bytes];
+        for (predicted, measured) in predicted.into_iter().zip(measured(shape, sets, options, threads)) {
+            let near = (predicted as f64 - measured as f64).abs() <= 0.02 * measured as f64 + 1024.0;
+            assert!(near, "{shape:?} {:?}: predicted {predicted}, measured {measured}", options.mask);
         }
     }
 

@@ -9,6 +9,8 @@
 //! backward   a set that is short, or one of many: one unit walks its blocks of keys
 //!            another: a unit for each block of keys, which meets all queries; blocks add to the gradient of a query in
 //!            their order, each waiting for its turn
+//! few queries    parts of the keys, for each head or for all, and merges of what they leave (few.rs)
+//! sparse graphs  units of queries with about as many edges; backward then units of keys (edges.rs)
 //! ```
 //!
 //! A set is one of many if it is at most one part in [`MANY`] of the work: threads then find enough to do without sharing it,

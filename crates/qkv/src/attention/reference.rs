@@ -5,7 +5,8 @@ use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 use super::Shape;
 use crate::offsets::Offsets;
-use crate::options::{Bias, Buckets, Mask, Normalizer, Options, Score, ScoreActivation};
+use crate::options::{Bias, Buckets, Dropout, Mask, Normalizer, Options, Score, ScoreActivation};
+use crate::random::Key;
 
 pub(crate) trait Float:
     Copy
@@ -278,11 +279,13 @@ impl<'a, F: Float> Problem<'a, F> {
 
     /// What dropout multiplies a weight by.
     fn dropout(&self, at: At, j: usize) -> F {
-        let Some(dropout) = self.options.dropout else { return F::from(1.0) };
-        let row = dropout.key.fold(at.set as u64).fold(at.head as u64).fold(at.i as u64);
-        let threshold = (f64::from(dropout.rate) * 4_294_967_296.0).round();
+        // (a rate that is always there: the compiler would round that of no dropout before it asks whether there is any, and valgrind
+        // complain)
+        let Dropout { rate, key } = self.options.dropout.unwrap_or(Dropout { rate: 0.0, key: Key::new(0) });
+        let row = key.fold(at.set as u64).fold(at.head as u64).fold(at.i as u64);
+        let threshold = (f64::from(rate) * 4_294_967_296.0).round();
         if f64::from(row.bits(j as u64)) >= threshold {
-            F::from(1.0) / (F::from(1.0) - F::from(dropout.rate))
+            F::from(1.0) / (F::from(1.0) - F::from(rate))
         } else {
             F::from(0.0)
         }
