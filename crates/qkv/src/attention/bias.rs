@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use super::choice::{distance, edges_between, grid, relative, slope_of};
+use super::choice::{PAD, distance, edges_between, grid, relative, slope_of};
 use super::kernels::FORWARD_KEYS;
 use super::micro::Span;
 use super::pack::Rows;
@@ -96,13 +96,20 @@ impl Pipeline<'_> {
             let row = unsafe { std::slice::from_raw_parts_mut(collected, columns) };
             let seen = keys.start + first + span.first..keys.start + first + span.end;
             let some = edges_between(edges, queries.start + query, &seen);
-            row.fill(f32::NEG_INFINITY);
-            if self.choice.bias == Bias::None {
-                edges.columns()[some].iter().for_each(|&key| row[key as usize - keys.start - first] = 0.0);
-            } else {
-                for edge in some {
-                    let key = edges.columns()[edge] as usize - keys.start;
-                    row[key - first] = self.bias_of(set, head, query, key, edge);
+            // (the span in whole registers)
+            row[span.first / PAD * PAD..].fill(f32::NEG_INFINITY);
+            let columns = edges.columns()[some.clone()].iter().map(|&key| key as usize - keys.start - first);
+            match self.choice.bias {
+                Bias::None => columns.for_each(|column| row[column] = 0.0),
+                Bias::Edges { values } => {
+                    let heads = self.inputs.shape.heads;
+                    let values = values[some.start * heads..some.end * heads].chunks_exact(heads);
+                    columns.zip(values).for_each(|(column, of_edge)| row[column] = of_edge[head]);
+                }
+                _ => {
+                    for (column, edge) in columns.zip(some) {
+                        row[column] = self.bias_of(set, head, query, first + column, edge);
+                    }
                 }
             }
             return collected;
@@ -362,12 +369,12 @@ impl Pipeline<'_> {
         for (row, span) in tile.spans.iter().enumerate().filter(|(_, span)| !span.is_empty()) {
             let (head, query) = place.row(row);
             let seen = keys.start + first + span.first..keys.start + first + span.end;
-            for edge in edges_between(edges, queries.start + query, &seen) {
-                let column = edges.columns()[edge] as usize - keys.start - first;
+            let some = edges_between(edges, queries.start + query, &seen);
+            let heads = self.inputs.shape.heads;
+            for (&key, edge) in edges.columns()[some.clone()].iter().zip(some) {
+                let column = key as usize - keys.start - first;
                 // SAFETY: a number of the bias, and one of the tile.
-                unsafe {
-                    *to.own.at(edge * self.inputs.shape.heads + head) = *tile.start.add(row * tile.stride + column);
-                }
+                unsafe { *to.own.at(edge * heads + head) = *tile.start.add(row * tile.stride + column) }
             }
         }
     }

@@ -451,8 +451,13 @@ pub(super) fn grid(reach: [usize; 2], query: [i32; 2], key: [i32; 2]) -> usize {
 
 /// The edges of a row whose keys lie in a range, as a range of the columns of the graph.
 pub(super) fn edges_between(edges: &Csr, query: usize, keys: &Range<usize>) -> Range<usize> {
-    let start = edges.row_offsets()[query];
-    let columns = edges.neighbours(query);
-    let place = |key: usize| start + columns.partition_point(|&column| (column as usize) < key);
+    let (start, columns) = (edges.row_offsets()[query], edges.neighbours(query));
+    let place = |key: usize| match columns {
+        // a row without gaps tells without a search
+        [first, .., last] if (last - first) as usize + 1 == columns.len() => {
+            start + key.saturating_sub(*first as usize).min(columns.len())
+        }
+        _ => start + columns.partition_point(|&column| (column as usize) < key),
+    };
     place(keys.start)..place(keys.end)
 }
