@@ -410,6 +410,17 @@ mod tests {
     }
 
     #[test]
+    fn the_additive_score_takes_no_memory_for_its_sums() {
+        use crate::options::{Score, ScoreActivation};
+        let (sets, weights) = (Offsets::from_lengths([512]), [0.1; 4 * 32]);
+        let score = Score::Additive { activation: ScoreActivation::Tanh, weights: &weights };
+        let additive = Options { score, ..Options::default() };
+        let scratch = |options| explain(Shape::new(4, 32), &sets, &sets, options, 2).expect("it fits").scratch_bytes;
+        // heads · N² · d numbers would be 128 MiB
+        assert!(scratch(&additive) < scratch(&Options::default()) + (64 << 10));
+    }
+
+    #[test]
     fn what_a_call_would_refuse_is_refused() {
         let sets = Offsets::from_lengths([4]);
         let full = |shape, keys: &Offsets| explain(shape, &sets, keys, &masked(Mask::Full), 1);
