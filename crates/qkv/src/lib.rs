@@ -8,7 +8,8 @@
 //! - **Same input, same bits**, with any number of threads: work is split by shape alone, and partial sums are added in
 //!   a fixed order. Threads are those of the current rayon pool; small inputs stay on the calling thread.
 //! - **A wrong length panics**, with the shapes in the message; each function says so under `# Panics`. Data that comes
-//!   from outside is checked by the constructors [`Offsets::new`] and [`Csr::new`], which return [`ShapeError`].
+//!   from outside is checked by the constructors [`Offsets::new`] and [`Csr::new`], which return [`ShapeError`]. The functions of
+//!   [`attention`], which take more than one can see at a glance, return an error instead.
 //! - **The instruction set is picked at run time**, see [`Isa`].
 //!
 //! Each module of arithmetic begins with its formulas, forward and backward. How the latter are derived is written in

@@ -14,7 +14,7 @@ pub enum Score<'a> {
     Dot {
         /// What the product is multiplied by; `None` is `1 / √head_dim`.
         scale: Option<f32>,
-        /// The bound; greater than 0.
+        /// The bound; greater than 0 and finite, and not so small that the scale over it is infinite.
         softcap: Option<f32>,
     },
     /// `Σ_c w_c · act(q_c + k_c)`.
@@ -206,16 +206,16 @@ pub enum Bias<'a> {
 /// Which bucket the pair of query `i` and key `j` belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Buckets<'a> {
-    /// By the distance `i + offset - j`, kept within `±reach` (Shaw et al., 2018): `2 · reach + 1` buckets, the first for keys
-    /// that are far behind the query.
+    /// By the distance `i + offset - j`, kept within `±reach` (Shaw et al., 2018): bucket
+    /// `clamp(i + offset - j, -reach, reach) + reach` of `2 · reach + 1`, the first for keys that come far after the query.
     Relative {
         /// The largest distance that has a bucket of its own.
         reach: usize,
         /// How far the keys are ahead of the queries.
         offset: isize,
     },
-    /// By the distances in two coordinates, `query - key`, each kept within `±reach` (Liu et al., 2021, for images):
-    /// `(2 · reach[0] + 1) · (2 · reach[1] + 1)` buckets, the second coordinate innermost.
+    /// By the distances in two coordinates, `d = query - key`, each kept within its `±reach` (Liu et al., 2021, for images): bucket
+    /// `(d[0] + reach[0]) · (2 · reach[1] + 1) + d[1] + reach[1]` of `(2 · reach[0] + 1) · (2 · reach[1] + 1)`.
     Grid {
         /// The place of each query, through the whole batch.
         queries: &'a [[i32; 2]],
@@ -246,7 +246,8 @@ impl Buckets<'_> {
 }
 
 /// Weights that are left out at random, in training; the others are multiplied by `1 / (1 - rate)` (Srivastava et al., 2014).
-/// Which ones, follows from key, set, head, query and key alone.
+/// Which ones, follows from key, set, head of the query, query and key alone, the last two counted from the beginning of their set:
+/// those whose `key.fold(set).fold(head).fold(i).bits(j)` is less than `rate · 2³²`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// The share that is left out, in [0, 1).

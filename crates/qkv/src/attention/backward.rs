@@ -42,12 +42,12 @@ use super::plan::{Block, Plan};
 use super::shape::{Gradients, Saved, Shape, View};
 use super::softmax::Gradient;
 use super::steps::{Chain, Mixed};
-use super::weights::{Finished, shift_and_gain};
+use super::weights::{Finished, origin_and_rest};
 use super::work;
 use super::workspace::{Cut, Scratch, Shared, Workspace, own};
 use crate::options::{Bias, Mask};
 
-/// Numbers kept for each query of each head: `shift`, `gain` and `minus_delta`.
+/// Numbers kept for each query of each head: `origin`, `rest` and `minus_delta`.
 pub(super) const ROW_NUMBERS: usize = 3;
 
 /// What all blocks of a call share.
@@ -56,7 +56,7 @@ pub(super) struct Call<'a> {
     pub(super) saved: &'a Saved<'a>,
     pub(super) d_out: &'a View<'a>,
     pub(super) gradients: &'a Gradients<'a>,
-    /// `-lse · log2 e`, what rounding took from it, and `-delta`, times the scale if that is applied there:
+    /// The product at which a weight would be 1, what rounding took from it, and `-delta`, times the scale if that is applied there:
     /// `[heads, query tokens]` each.
     rows: RowNumbers,
     turns: &'a [AtomicUsize],
@@ -212,7 +212,7 @@ pub(super) fn backward(
     }
 }
 
-/// `shift`, `gain` and `minus_delta` of every row.
+/// `origin`, `rest` and `minus_delta` of every row.
 struct RowNumbers([*mut f32; ROW_NUMBERS]);
 
 // SAFETY: a row is written by the unit that prepares it, and read by others only after that.
@@ -283,7 +283,7 @@ impl Call<'_> {
         kv_head * group..(kv_head + 1) * group
     }
 
-    /// `shift`, `gain` and `minus_delta` of some queries of a set, and zeros in their gradient.
+    /// `origin`, `rest` and `minus_delta` of some queries of a set, and zeros in their gradient.
     fn prepare(&self, set: usize, heads: Range<usize>, queries: Range<usize>) {
         let inputs = self.pipeline.inputs;
         let Shape { head_dim, value_dim, .. } = inputs.shape;
@@ -291,6 +291,7 @@ impl Call<'_> {
         let first_token = inputs.queries.range(set).start;
         let (scale, _) = self.pipeline.scales();
         let has_sum = self.pipeline.choice.normalizer.has_sum();
+        let factor = self.pipeline.backward_factor();
         for head in heads {
             for first in queries.clone().step_by(DOTS) {
                 let count = DOTS.min(queries.end - first);
@@ -300,11 +301,11 @@ impl Call<'_> {
                 let deltas = unsafe { (self.pipeline.kernels.row_dots)(rows(self.d_out), rows(&self.saved.out)) };
                 for (token, delta) in (first..first + count).zip(deltas) {
                     let row = head * tokens + token;
-                    let [shift, gain, minus_delta] = self.rows.at(row);
-                    let [row_shift, row_gain] = shift_and_gain(self.saved.lse[row]);
+                    let [origin, rest, minus_delta] = self.rows.at(row);
+                    let [row_origin, row_rest] = origin_and_rest(self.saved.lse[row], factor);
                     // SAFETY: the gradient was checked to hold the row, `rows` has one for each head and token.
                     unsafe {
-                        (*shift, *gain) = (row_shift, row_gain);
+                        (*origin, *rest) = (row_origin, row_rest);
                         *minus_delta = if has_sum { -scale * delta } else { 0.0 };
                         std::slice::from_raw_parts_mut(self.gradients.query.row(token, head), head_dim).fill(0.0);
                     }
@@ -509,8 +510,8 @@ impl Call<'_> {
                 };
                 pipeline.scores(head..head + 1, &products, (kernels.scores_again, BACKWARD_KEYS), slope);
                 let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans, columns };
-                let [shift, gain, minus_delta] = self.rows.at(row).map(<*mut f32>::cast_const);
-                let finished = Finished { whole: gradient, shift, gain };
+                let [origin, rest, minus_delta] = self.rows.at(row).map(<*mut f32>::cast_const);
+                let finished = Finished { whole: gradient, origin, rest };
                 pipeline.weights_again(&place, tile, finished, slope, scratch.add(layout.biases));
                 let by_key = Sums {
                     left: weights,

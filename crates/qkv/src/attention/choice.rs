@@ -173,9 +173,10 @@ impl<'a> Choice<'a> {
     /// Whether gradients of weights and of the bias can be written, and were asked of what there is.
     pub(crate) fn check_gradients(&self, gradients: &Gradients<'_>) -> Result<(), AttentionError> {
         let [score, bias] = self.learned();
-        for (operand, needed, found) in
-            [("d_score", score, gradients.score.as_deref()), ("d_bias", bias, gradients.bias.as_deref())]
-        {
+        for (operand, needed, found) in [
+            ("d_score, laid out as the weights of the additive score,", score, gradients.score.as_deref()),
+            ("d_bias, laid out as the numbers of the bias,", bias, gradients.bias.as_deref()),
+        ] {
             match found {
                 Some(found) if found.len() != needed => {
                     return Err(AttentionError::Numbers { operand, needed, found: found.len() });

@@ -26,7 +26,7 @@ use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::Plan;
 use super::shape::{Shape, View};
 use super::steps::Chain;
-use super::weights::{Finished, State, shift_and_gain};
+use super::weights::{Finished, State, origin_and_rest};
 use super::work;
 use super::workspace::{Scratch, Shared, own};
 use crate::csr::Csr;
@@ -264,10 +264,10 @@ unsafe fn backward_query(
         for first_head in (0..all_heads).step_by(HEADS) {
             let heads = HEADS.min(all_heads - first_head);
             std::slice::from_raw_parts_mut(dq, heads * head_padded).fill(0.0);
-            let (mut shift, mut gain, mut minus_delta) = ([0.0; HEADS], [0.0; HEADS], [0.0; HEADS]);
+            let (mut origin, mut rest, mut minus_delta) = ([0.0; HEADS], [0.0; HEADS], [0.0; HEADS]);
             for row in 0..heads {
                 let lse = call.saved.lse[(first_head + row) * inputs.queries.tokens() + token];
-                [shift[row], gain[row]] = shift_and_gain(lse);
+                [origin[row], rest[row]] = origin_and_rest(lse, pipeline.backward_factor());
             }
             if choice.normalizer.has_sum() {
                 // Summed as the gradients of the weights below are, so that where they cancel they do so to the last digits.
@@ -309,7 +309,7 @@ unsafe fn backward_query(
                 };
                 let columns = count.next_multiple_of(kernels.lanes);
                 let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans: &spans[..heads], columns };
-                let finished = Finished { whole, shift: shift.as_ptr(), gain: gain.as_ptr() };
+                let finished = Finished { whole, origin: origin.as_ptr(), rest: rest.as_ptr() };
                 let slope_tile = if has_slope { slope } else { std::ptr::null_mut() };
                 pipeline.weights_again(&place, tile, finished, slope_tile, numbers.add(layout.biases));
                 (kernels.edge_scores)(&EdgeScores {

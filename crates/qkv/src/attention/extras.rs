@@ -84,8 +84,8 @@ pub fn attention_weights(
                 None => (n, 0),
                 Some((edges, first)) => (edges.columns()[first + n] as usize - keys.start, first + n),
             };
-            let logit =
-                pipeline.score(chosen.set, head, i, j) + f64::from(pipeline.bias_of(chosen.set, head, i, j, edge));
+            let bias = pipeline.bias_of(chosen.set, head, i, j, edge);
+            let logit = pipeline.rounded_logit(chosen.set, (head, i, j), bias);
             row[j] = match options.normalizer {
                 Normalizer::Softmax | Normalizer::SoftmaxPlusOne => (logit - lse).exp(),
                 Normalizer::Relu => logit.max(0.0) / count,
@@ -97,31 +97,37 @@ pub fn attention_weights(
 }
 
 impl Pipeline<'_> {
-    /// The logit of one pair, without its bias.
-    fn score(&self, set: usize, head: usize, query: usize, key: usize) -> f64 {
+    /// The logit of one pair, rounded where the kernels round it: `lse` is the sum of such, and of logits of millions it fits no
+    /// others.
+    fn rounded_logit(&self, set: usize, (head, query, key): (usize, usize, usize), bias: f32) -> f64 {
         let Shape { head_dim, .. } = self.inputs.shape;
         let query = self.inputs.query.row(self.inputs.queries.range(set).start + query, head);
         let key = self.inputs.key.row(self.inputs.keys.range(set).start + key, head / self.inputs.shape.group());
-        match self.choice.scoring {
+        let scale = self.choice.scale;
+        let logit = match self.choice.scoring {
             Scoring::Dot { cap } => {
                 let [query, key] = [query, key].map(|start| Rows { start, stride: 0, count: 1, dim: head_dim });
                 // SAFETY: the inputs were checked to hold both rows.
                 let [product, ..] = unsafe { (self.kernels.row_dots)(query, key) };
-                let logit = f64::from(product) * f64::from(self.choice.scale);
-                cap.map_or(logit, |cap| f64::from(cap) * (logit / f64::from(cap)).tanh())
+                match cap {
+                    _ if self.is_bare() => product,
+                    None => product.mul_add(scale, bias),
+                    Some(cap) => (product * (scale / cap)).tanh().mul_add(cap, bias),
+                }
             }
             Scoring::Additive { activation, weights } => {
                 // SAFETY: as above.
                 let [query, key] = [query, key].map(|row| unsafe { std::slice::from_raw_parts(row, head_dim) });
                 let terms = query.iter().zip(key).zip(&weights[head * head_dim..]);
-                terms.map(|((q, k), w)| f64::from(w * activated(activation, q + k))).sum()
+                terms.map(|((q, k), w)| w * activated(activation, q + k)).sum::<f32>() + bias
             }
             Scoring::RankOne { slope } => {
                 // SAFETY: as above.
                 let sum = unsafe { *query + *key };
-                f64::from(activated(ScoreActivation::LeakyRelu { slope }, sum))
+                activated(ScoreActivation::LeakyRelu { slope }, sum) + bias
             }
-        }
+        };
+        f64::from(logit) * f64::from(self.backward_factor()) * std::f64::consts::LN_2
     }
 }
 
@@ -157,7 +163,7 @@ fn check_choice(what: &'static str, chosen: &[usize], count: usize) -> Result<()
 ///
 /// # Errors
 ///
-/// [`AttentionError`] if a result is smaller than that, or if the normaliser has no sum.
+/// [`AttentionError`] if a result is smaller than that, if there are more or fewer log-sum-exps, or if the normaliser has no sum.
 pub fn merge(
     a: &Saved<'_>,
     b: &Saved<'_>,
@@ -170,7 +176,10 @@ pub fn merge(
     }
     let twice = if normalizer == Normalizer::SoftmaxPlusOne { 1.0 } else { 0.0 };
     let [tokens, heads, value_dim] = dims;
-    if heads == 0 || value_dim == 0 {
+    if heads == 0 {
+        return Err(AttentionError::Heads { heads, kv_heads: heads });
+    }
+    if value_dim == 0 {
         return Err(AttentionError::Dims { head_dim: value_dim, value_dim });
     }
     a.out.check("a", tokens, heads, value_dim)?;

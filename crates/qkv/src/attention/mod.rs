@@ -53,6 +53,8 @@
 //! - **A row that may attend to nothing** gives zeros and no gradient, and a log-sum-exp of -∞. So does one whose logits are all
 //!   -∞. (Of [`SoftmaxPlusOne`](crate::options::Normalizer::SoftmaxPlusOne) the log-sum-exp is then 0. Normalisers without a
 //!   sum have none: theirs is always 0.)
+//! - **Finite logits give finite results**, however large. (Beyond 10¹² the log-sum-exp has no digits left for how many keys share
+//!   the largest logit: `out` is right, weights and gradients computed from it are not.)
 //! - **Infinity and NaN**: forward, a logit of -∞ takes no part, and one of ∞ or NaN makes its row of `out` NaN. A value that
 //!   is not finite makes every row NaN that computes with it, which may be a few more than the mask lets see it: tiles
 //!   compute with whole registers, and 0 · NaN is NaN. Backward, anything that is not finite may reach every gradient of

@@ -450,7 +450,9 @@ pub enum AttentionError {
         found: usize,
     },
     /// A bound of the logits that bounds nothing, or is too small beside the scale.
-    #[error("attention: expected a softcap greater than 0 and finite, and no denormal, found {found}")]
+    #[error(
+        "attention: expected a softcap greater than 0, finite, and not next to nothing beside the scale, found {found}"
+    )]
     Softcap {
         /// What it is.
         found: String,

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! forward, for each tile of keys          backward
-//!   new = max(row_max, max_j x_j)           w_j  = 2^(factor · x_j - lse2)
+//!   new = max(row_max, max_j x_j)           w_j  = 2^(factor · (x_j - origin) + rest)
 //!   r   = 2^(factor · (row_max - new))
-//!   w_j = 2^(factor · x_j - factor · new)
+//!   w_j = 2^(factor · (x_j - new))
 //!   row_sum = row_sum · r + Σ_j w_j
 //!   row_max = new
 //! ```
 //!
-//! with x the plain products, `factor = scale · log2 e`, and `lse2` the row's log-sum-exp times `log2 e`. The scale costs
-//! nothing: it is part of the multiply-add that subtracts the maximum. (Milakov and Gimelshein, 2018.)
+//! with x the plain products and `factor = scale · log2 e`: the scale costs nothing. (Milakov and Gimelshein, 2018.)
 //!
-//! The backward pass normalises with the log-sum-exp, which it is given in f64: what `lse2` loses to rounding is given back as
-//! a factor, the `gain`, so that a row whose weight is all on one key has the weight 1 again.
+//! The backward pass normalises with the log-sum-exp, which it is given in f64: `origin` is the product at which the weight would be
+//! 1, as near as an f32 comes to it, and `rest` what is left of it, in powers of 2. So a row whose weight is all on one key has the
+//! weight 1 again, however large its logits.
 
 use super::micro::{Finish, Span};
 use crate::simd::{Vector, exp2};
@@ -66,8 +66,9 @@ pub(crate) unsafe fn online<V: Vector, const STRIDE: usize>(o: &Online<'_>) {
         for (row, span) in o.spans.iter().enumerate() {
             let tile = o.tile.add(row * STRIDE);
             let row_max = *o.row_max.add(row);
-            let shift = if row_max == f32::NEG_INFINITY { 0.0 } else { -row_max * o.factor };
-            let total = raise::<V, false>(tile, *span, o.columns, [o.factor, shift, 1.0]);
+            // (−∞ of a row without a key: from whatever else is −∞ less that, NaN would come)
+            let origin = if row_max == f32::NEG_INFINITY { 0.0 } else { row_max };
+            let total = raise::<V>(tile, *span, o.columns, [o.factor, origin, 0.0]);
             let row_sum = o.row_sum.add(row * ROW_SUMS);
             V::load(row_sum).mul_add(V::splat(*o.rescale.add(row)), total).store(row_sum);
         }
@@ -94,29 +95,25 @@ unsafe fn largest<V: Vector>(row: *mut f32, span: Span) -> f32 {
     }
 }
 
-/// `x = 2^(factor · x + shift)`, times `gain` if `GAIN`, within the span, 0 in the other registers up to `columns`; returns
-/// the sums.
+/// `x = 2^(factor · (x - origin) + rest)` within the span, 0 in the other registers up to `columns`; returns the sums.
+///
+/// Less the origin before it is multiplied, the largest product is exactly 0: of logits so large that the product of one with
+/// the factor is rounded by more than the exponent has room for, neither infinity nor NaN comes.
 ///
 /// # Safety
 ///
 /// The instruction set of `V`; `columns` numbers can be read and written, and those of the span's registers that lie
 /// outside of it are -∞.
 #[inline(always)]
-unsafe fn raise<V: Vector, const GAIN: bool>(
-    row: *mut f32,
-    span: Span,
-    columns: usize,
-    [factor, shift, gain]: [f32; 3],
-) -> V {
+unsafe fn raise<V: Vector>(row: *mut f32, span: Span, columns: usize, [factor, origin, rest]: [f32; 3]) -> V {
     // SAFETY: by the contract.
     unsafe {
         let mut total = V::splat(0.0);
         let (first, end) = registers::<V>(span);
         clear::<V>(row, first, end, columns);
-        let (factor, shift, gain) = (V::splat(factor), V::splat(shift), V::splat(gain));
+        let (factor, origin, rest) = (V::splat(factor), V::splat(origin), V::splat(rest));
         for at in (first..end).step_by(V::LANES) {
-            let weight = exp2(V::load(row.add(at)).mul_add(factor, shift));
-            let weight = if GAIN { weight.mul(gain) } else { weight };
+            let weight = exp2(V::load(row.add(at)).sub(origin).mul_add(factor, rest));
             weight.store(row.add(at));
             total = total.add(weight);
         }
@@ -191,10 +188,10 @@ pub(crate) struct Again<'a> {
     pub(crate) columns: usize,
     /// `scale · log2 e`.
     pub(crate) factor: f32,
-    /// `-lse · log2 e` of each row; -∞ for a row that attends to nothing.
-    pub(crate) shift: *const f32,
-    /// 2 raised to what rounding took from it.
-    pub(crate) gain: *const f32,
+    /// The product at which the weight of each row would be 1; ∞ for a row that attends to nothing.
+    pub(crate) origin: *const f32,
+    /// What is left of it, in powers of 2.
+    pub(crate) rest: *const f32,
 }
 
 /// The backward step of the module's head.
@@ -208,7 +205,7 @@ pub(crate) unsafe fn again<V: Vector, const STRIDE: usize>(a: &Again<'_>) {
         // SAFETY: by the contract.
         unsafe {
             let tile = a.tile.add(row * STRIDE);
-            raise::<V, true>(tile, *span, a.columns, [a.factor, *a.shift.add(row), *a.gain.add(row)]);
+            raise::<V>(tile, *span, a.columns, [a.factor, *a.origin.add(row), *a.rest.add(row)]);
             if span.first > 0 || span.end < a.columns {
                 clear::<V>(a.gradient.add(row * STRIDE), 0, 0, a.columns);
                 keep_span(tile, *span, V::splat(0.0));

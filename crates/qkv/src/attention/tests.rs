@@ -14,7 +14,7 @@ use crate::offsets::Offsets;
 use crate::options::*;
 use crate::random::Key;
 use crate::testing::{numbers, to_f64};
-use data::{Data, assert_all_as_good, assert_cases, bits, error, instruction_sets};
+use data::{Data, assert_all_within, assert_cases, bits, error, instruction_sets};
 
 #[test]
 fn every_case_on_every_instruction_set_is_as_exact_as_the_formula() {
@@ -125,6 +125,31 @@ fn an_infinite_logit_is_what_the_formula_makes_of_it() {
         let chosen = Chosen { set: 0, heads: &[0], queries: &[1] };
         attention_weights(&inputs, &data.options(), &lse, &chosen, &mut weights).expect("fits");
         assert_eq!(weights, [0.0; 40]);
+    }
+}
+
+#[test]
+fn the_largest_finite_logits_give_finite_weights() {
+    // the product of one with the scale is rounded by more than 2 can be raised to
+    for (logit, scale) in [(1e5_f32, 1.0), (1e10, 0.7), (-1e10, 1.0), (3e11, -2.0), (3e15, -2.0), (1e18, 1.0)] {
+        let mut data = Data::new(&Case { scale: Some(scale), ..case(&[(2, 3)], Shape::new(1, 1), Mask::Full) }, 2);
+        data.q.copy_from_slice(&[logit, logit]);
+        data.k.copy_from_slice(&[1.0, 1.0, 1.0 + f32::EPSILON]);
+        data.v.copy_from_slice(&[1.0, 2.0, 4.0]);
+        for kernels in instruction_sets() {
+            let (r, lse) = data.run_with_lse(kernels, &mut Workspace::new());
+            let all = [&r.out, &r.dq, &r.dk, &r.dv];
+            assert!(all.into_iter().flatten().chain(&r.lse).all(|x| x.is_finite()), "logits of {logit}");
+            // from there on an f64 has no room for the logarithm of a sum beside the largest logit
+            if (logit * scale).abs() > 1e12 {
+                continue;
+            }
+            let inputs = data.inputs();
+            let chosen = Chosen { set: 0, heads: &[0], queries: &[1] };
+            let mut weights = [f32::NAN; 3];
+            attention_weights(&inputs, &data.options(), &lse, &chosen, &mut weights).expect("fits");
+            assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-3, "logits of {logit}: {weights:?}");
+        }
     }
 }
 
@@ -355,7 +380,9 @@ proptest! {
         let data = Data::new(&case, seed);
         let (exact, naive) = (data.reference::<f64>(), data.reference::<f32>());
         for kernels in instruction_sets() {
-            assert_all_as_good(&case, &data.run(kernels, &mut Workspace::new()), &naive, &exact);
+            // half as wide again, since what is drawn is drawn anew each time
+            let found = data.run(kernels, &mut Workspace::new());
+            assert_all_within(1.5, &case, [&found, &naive], &exact);
         }
     }
 }

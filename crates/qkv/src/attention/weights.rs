@@ -53,6 +53,12 @@ impl Pipeline<'_> {
         exponent_factor(if self.is_bare() { self.choice.scale } else { 1.0 })
     }
 
+    /// The same in the backward pass, where queries are packed as they are: with the sign of the scale.
+    pub(super) fn backward_factor(&self) -> f32 {
+        let scale = if self.is_bare() { self.choice.scale } else { 1.0 };
+        exponent_factor(scale).copysign(scale)
+    }
+
     /// No key seen yet.
     ///
     /// # Safety
@@ -122,8 +128,8 @@ impl Pipeline<'_> {
         if largest == f32::NEG_INFINITY && sum == 0.0 {
             return (0.0, f64::NEG_INFINITY);
         }
-        // the product rounded as in the exponents
-        (kept / sum, (f64::from(largest * self.exponent_factor()) + f64::from(sum).log2()) * LN_2)
+        // the factor rounded as in the exponents
+        (kept / sum, (f64::from(largest) * f64::from(self.exponent_factor()) + f64::from(sum).log2()) * LN_2)
     }
 }
 
@@ -132,8 +138,8 @@ impl Pipeline<'_> {
 pub(super) struct Finished {
     /// A tile of the same shape: what [`Pipeline::gradient_tiles`] names so, where that is not the tile of weights.
     pub(super) whole: *mut f32,
-    pub(super) shift: *const f32,
-    pub(super) gain: *const f32,
+    pub(super) origin: *const f32,
+    pub(super) rest: *const f32,
 }
 
 impl Pipeline<'_> {
@@ -189,7 +195,7 @@ impl Pipeline<'_> {
         biases: *mut f32,
     ) {
         let scale = if self.is_bare() { self.choice.scale } else { 1.0 };
-        let Finished { whole: gradient, shift, gain } = finished;
+        let Finished { whole: gradient, origin, rest } = finished;
         // SAFETY: by the contract.
         unsafe {
             if !self.is_bare() {
@@ -198,15 +204,15 @@ impl Pipeline<'_> {
             if self.choice.normalizer.has_sum() {
                 let Tile { start: tile_start, stride, spans, columns } = tile;
                 debug_assert_eq!(stride, BACKWARD_KEYS);
-                let factor = exponent_factor(scale).copysign(scale);
+                let factor = self.backward_factor();
                 (self.kernels.again)(&softmax::Again {
                     tile: tile_start,
                     gradient,
                     spans,
                     columns,
                     factor,
-                    shift,
-                    gain,
+                    origin,
+                    rest,
                 });
                 self.drop(place, tile, gradient, Second::Copied);
             } else {
@@ -232,20 +238,20 @@ impl Pipeline<'_> {
     }
 }
 
-/// What a row's logits are shifted by, in powers of 2, and 2 raised to what rounding took from it.
-pub(super) fn shift_and_gain(lse: f64) -> [f32; 2] {
+/// The product at which the weight of a row would be 1, if products are multiplied by `factor` before 2 is raised to them, and what
+/// rounding took from it, in powers of 2.
+pub(super) fn origin_and_rest(lse: f64, factor: f32) -> [f32; 2] {
     // A row that attends to nothing has no weights, now as before: 2^(x - ∞) = 0.
-    let lse = if lse == f64::NEG_INFINITY { f64::INFINITY } else { lse };
-    let exact = -lse * LOG2_E;
-    let shift = exact as f32;
-    let lost = (exact - f64::from(shift)) * std::f64::consts::LN_2;
-    let gain = match lost.abs() {
-        // the next term of the series is beyond the last place
-        0.0..1e-3 => (1.0 + lost + 0.5 * lost * lost) as f32,
-        _ if lse.is_finite() => lost.exp() as f32,
-        _ => 1.0,
-    };
-    [shift, gain]
+    if lse == f64::NEG_INFINITY {
+        return [f32::INFINITY.copysign(factor), 0.0];
+    }
+    let exact = lse * LOG2_E / f64::from(factor);
+    // (beyond an f32 where the factor is next to nothing; what is beyond goes to the rest)
+    let most = f64::from(f32::MAX);
+    let origin = if exact.is_finite() { exact.clamp(-most, most) } else { exact } as f32;
+    let rest = f64::from(factor) * f64::from(origin) - lse * LOG2_E;
+    // No larger than the logarithm of a sum over keys, unless an f64 has lost that beside the largest logit.
+    [origin, if rest.abs() > 64.0 { 0.0 } else { rest as f32 }]
 }
 
 /// What a product is multiplied by before 2 is raised to it. Never 0, which would make NaN of the -∞ that masks.
