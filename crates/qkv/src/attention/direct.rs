@@ -49,9 +49,10 @@ pub(crate) unsafe fn direct<V: Vector>(d: &Direct<'_>) {
             }
             for row in 0..d.spans.len() {
                 let mut acc = [V::splat(0.0); KEYS];
-                for column in (0..whole).step_by(V::LANES) {
-                    let q = V::load(d.left.add((column / SLAB * d.spans.len() + row) * SLAB + column % SLAB));
-                    for (acc, key) in acc.iter_mut().zip(key) {
+                // Key by key, each in order, as memory is read best; the chains of several keys run side by side all the same.
+                for (acc, key) in acc.iter_mut().zip(key) {
+                    for column in (0..whole).step_by(V::LANES) {
+                        let q = V::load(d.left.add((column / SLAB * d.spans.len() + row) * SLAB + column % SLAB));
                         *acc = q.mul_add(V::load(key.add(column)), *acc);
                         V::prefetch(key.wrapping_add(column + KEYS * AHEAD * d.keys.stride));
                     }
