@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v valgrind >/dev/null || { echo "valgrind is not installed" >&2; exit 1; }
-tests=$(cargo test --release -p qkv --lib --no-run --message-format=json 2>/dev/null |
+tests=$(cargo test --release -p qkv --lib --no-run --message-format=json |
   sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
 QKV_FUZZ="${1:-400}" QKV_FUZZ_SEED="${2:-1}" RAYON_NUM_THREADS=2 \
   valgrind --error-exitcode=1 --track-origins=no -q \

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use super::choice::{PAD, distance, edges_between, grid, relative, slope_of};
+use super::choice::{PAD, distance, edges_between, grid, is_whole, relative, slope_of};
 use super::kernels::FORWARD_KEYS;
 use super::micro::Span;
 use super::pack::Rows;
@@ -473,13 +473,5 @@ impl Pipeline<'_> {
         entries.finish(unsafe {
             std::slice::from_raw_parts_mut(tally.sums.add(head * to.per_head + to.by_number), count)
         });
-    }
-}
-
-/// Whether a row of a graph names every key from its first to its last.
-fn is_whole(row: &[u32]) -> bool {
-    match row {
-        [first, .., last] => (last - first) as usize + 1 == row.len(),
-        _ => true,
     }
 }

@@ -450,14 +450,20 @@ pub(super) fn grid(reach: [usize; 2], query: [i32; 2], key: [i32; 2]) -> usize {
     side(0) * (2 * reach[1] + 1) + side(1)
 }
 
+/// Whether a row of a graph names every key from its first to its last.
+pub(super) fn is_whole(row: &[u32]) -> bool {
+    match row {
+        [first, .., last] => (last - first) as usize + 1 == row.len(),
+        _ => true,
+    }
+}
+
 /// The edges of a row whose keys lie in a range, as a range of the columns of the graph.
 pub(super) fn edges_between(edges: &Csr, query: usize, keys: &Range<usize>) -> Range<usize> {
     let (start, columns) = (edges.row_offsets()[query], edges.neighbours(query));
     let place = |key: usize| match columns {
         // a row without gaps tells without a search
-        [first, .., last] if (last - first) as usize + 1 == columns.len() => {
-            start + key.saturating_sub(*first as usize).min(columns.len())
-        }
+        [first, ..] if is_whole(columns) => start + key.saturating_sub(*first as usize).min(columns.len()),
         _ => start + columns.partition_point(|&column| (column as usize) < key),
     };
     place(keys.start)..place(keys.end)

@@ -138,6 +138,7 @@ impl Pipeline<'_> {
 pub(super) struct Finished {
     /// A tile of the same shape: what [`Pipeline::gradient_tiles`] names so, where that is not the tile of weights.
     pub(super) whole: *mut f32,
+    /// Of each row, what [`origin_and_rest`] gives.
     pub(super) origin: *const f32,
     pub(super) rest: *const f32,
 }
