@@ -14,15 +14,11 @@ import argparse
 import contextlib
 import json
 import math
-import os
-import signal
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 
 import attention_options
+from common import Rivals, add_arguments, check_arguments, line, matmul_gflops, measure_peaks, median_seconds, run_qkv, serve
 
 # name, sets, heads, tokens, width, causal
 DENSE = [
@@ -77,10 +73,7 @@ class Torch:
         if order["do"] == "about":
             return {"version": self.torch.__version__, "lengths": self.lengths}
         if order["do"] == "matmul":
-            n = 2048
-            a, b = self.torch.randn(n, n), self.torch.randn(n, n)
-            out = self.torch.empty(n, n)
-            return {"gflops": 2 * n**3 / median_seconds(lambda: self.torch.mm(a, b, out=out)) / 1e9}
+            return {"gflops": matmul_gflops(self.torch)}
         case, rival = order["case"], order["rival"]
         if case != self.case:
             self.case, self.runs = case, {}
@@ -179,89 +172,7 @@ class Torch:
         return lambda: [run() for run in runs]
 
 
-def median_seconds(run):
-    """As qkv measures: one run to warm up, then at least five and 0.7 seconds. Three will do where they take seconds."""
-    run()
-    times, start = [], time.perf_counter()
-
-    def enough():
-        seconds = time.perf_counter() - start
-        return len(times) >= 5 and seconds > 0.7 or len(times) >= 3 and seconds > 3.0
-
-    while not enough():
-        before = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - before)
-    return statistics.median(times)
-
-
-def serve(threads):
-    """Answers lines with lines until there are no more."""
-    try:
-        torch = Torch(threads)
-    except ImportError as error:
-        sys.exit(f"{sys.executable}: {error} (pip install torch numpy)")
-    # Whatever libraries print must not get between the answers.
-    answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        try:
-            answer = torch.answer(json.loads(line))
-        except Exception as error:  # a rival that cannot run here (no compiler, no memory) must not end the others
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
 # ---- the two in turn ----
-
-
-class Rival:
-    """The process with PyTorch. While it is not asked anything it is stopped: its threads may spin for a while after
-    their work, which would slow down whoever is measured next, and to forbid them that would slow down PyTorch."""
-
-    def __init__(self, threads, preload):
-        command = [sys.executable, os.path.abspath(__file__), "--serve", "--threads", str(threads)]
-        environment = dict(os.environ, LD_PRELOAD=preload) if preload else None
-        # Standard error is left to it: should it fail, that is where it says why.
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def ask(self, **order):
-        self.wake(True)
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit("the process that runs PyTorch has ended")
-        self.wake(False)
-        return json.loads(line)
-
-    def wake(self, awake):
-        if hasattr(signal, "SIGSTOP"):
-            self.process.send_signal(signal.SIGCONT if awake else signal.SIGSTOP)
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-
-
-# What MKL asks to learn whose processor it is on.
-MKL_ASKS = "int mkl_serv_intel_cpu(void) { return 1; } int mkl_serv_intel_cpu_true(void) { return 1; }"
-
-
-def other_makers_library(folder):
-    """A library that answers MKL's question with yes, or None where it is not needed or cannot be built."""
-    try:
-        with open("/proc/cpuinfo") as info:
-            if "GenuineIntel" in info.read():
-                return None
-        source, library = os.path.join(folder, "mkl.c"), os.path.join(folder, "mkl.so")
-        with open(source, "w") as file:
-            file.write(MKL_ASKS)
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True)
-        return library
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 class Qkv:
@@ -271,18 +182,9 @@ class Qkv:
         self.path = path
         self.cases = ["--options"] if options else ["--lengths", ",".join(map(str, lengths))]
 
-    def run(self, *args, threads):
-        command = [self.path, "bench", "attention", "--json", "--threads", str(threads), *args]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-        except FileNotFoundError:
-            sys.exit(f"{self.path}: no such program; build it with: cargo build --release")
-        except subprocess.CalledProcessError as error:
-            sys.exit(f"{' '.join(command)}: {error.stderr.strip()}")
-        return json.loads(done.stdout)
-
     def case(self, name, threads):
-        return self.run("--case", name, *self.cases, threads=threads)
+        args = ["--json", "--threads", threads, "--case", name, *self.cases]
+        return json.loads(run_qkv(self.path, "bench", "attention", *args))
 
 
 def compare(case, rivals, torch, qkv, args):
@@ -350,74 +252,37 @@ def cells(row):
     return cells
 
 
-def line(texts, widths):
-    padded = zip(texts, [*widths, 0])
-    aligned = [text.ljust(width) if n < 2 else text.rjust(width) for n, (text, width) in enumerate(padded)]
-    return "  ".join(aligned).rstrip()
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--options", action="store_true", help="the cases of options, graphs and caches")
-    parser.add_argument("--qkv", default=os.path.join("target", "release", "qkv"), help="the program (target/release/qkv)")
-    parser.add_argument("--threads", type=int, default=2, help="of both (2)")
-    parser.add_argument("--rounds", type=int, default=3, help="whose median counts (3)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name has this text in it")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line: the peaks, then each row")
-    parser.add_argument("--plain-mkl", action="store_true", help="leave MKL as it is on processors of other makers")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    add_arguments(parser)
     args = parser.parse_args()
     if args.serve:
-        return serve(args.threads)
-    if args.threads < 1 or args.rounds < 1:
-        parser.error("--threads and --rounds are at least 1")
+        return serve(lambda: Torch(args.threads))
     all_cases = list(attention_options.cases() if args.options else cases())
     chosen = [(case, rivals) for case, rivals in all_cases if args.only in case]
     if not chosen:
         names = ", ".join(case.removeprefix("float32 ") for case, _ in all_cases)
         parser.error(f"no case has `{args.only}` in its name; there are {names}")
-    if not os.path.exists(args.qkv):
-        parser.error(f"{args.qkv}: no such program; build it with cargo build --release, or say --qkv PATH")
-    # Ended politely, the process with PyTorch is ended too; it could not do so by itself while it is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = tempfile.TemporaryDirectory()
-    preload = None if args.plain_mkl else other_makers_library(folder.name)
-    torch = Rival(args.threads, preload)
-    try:
+    check_arguments(parser, args)
+    with Rivals(args) as rivals:
+        torch = rivals.start()
         about = torch.ask(do="about")
         qkv = Qkv(args.qkv, about["lengths"], args.options)
-        measured = []
-        for _ in range(args.rounds):
-            peak = qkv.run("--peak", threads=args.threads)
-            measured.append((peak["peak_gflops"], torch.ask(do="matmul")["gflops"]))
-        peaks = {
-            "torch": about["version"],
-            "mkl": "as on an Intel processor" if preload else "as it comes",
-            "threads": args.threads,
-            "isa": peak["isa"],
-            "peak_gflops": round(max(peak for peak, _ in measured), 1),
-            "torch_matmul_gflops": round(max(matmul for _, matmul in measured), 1),
-        }
+        measure_peaks(torch, about["version"], rivals, args)
         widths = [max(len(case) for case, _ in chosen), 20, 9, 9, 6, 12, 8, 8]
-        if args.json:
-            print(json.dumps(peaks), flush=True)
-        else:
-            print(f"torch {peaks['torch']} (MKL {peaks['mkl']}), {peaks['isa']}, threads: {args.threads}, rounds: {args.rounds}")
-            print(f"multiply-adds from registers: {peaks['peak_gflops']} GFLOP/s")
-            print(f"torch, product of two 2048 x 2048 matrices: {peaks['torch_matmul_gflops']} GFLOP/s\n")
+        if not args.json:
             print(line(HEADER, widths), flush=True)
 
         def show(rows):
             for row in rows:
                 print(json.dumps(row) if args.json else line(cells(row), widths), flush=True)
 
-        for case, rivals in chosen:
-            show(compare(case, rivals, torch, qkv, args))
+        for case, rivals_of_case in chosen:
+            show(compare(case, rivals_of_case, torch, qkv, args))
         if args.threads > 1 and not args.options:
             show(scaling(qkv, args))
-    finally:
-        torch.close()
-        folder.cleanup()
 
 
 if __name__ == "__main__":

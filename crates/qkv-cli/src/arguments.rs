@@ -22,9 +22,9 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Train a model by a recipe, by flags, or by both
     Train(Train),
-    /// Judge a model on labelled data
+    /// Judge a model on labelled data, or on a text
     Evaluate(Evaluate),
-    /// Use a model: labels for each word of each sentence
+    /// Use a model: labels for each word of each sentence, or what follows each prompt
     Predict(Predict),
     /// What a model is, on what it was trained, what it reached
     Info(Info),
@@ -104,7 +104,7 @@ pub(crate) struct Train {
 pub(crate) struct Evaluate {
     /// The folder of the model
     pub(crate) model: PathBuf,
-    /// Labelled data: a file or builtin:NAME
+    /// Labelled data, or a text: a file or builtin:NAME
     pub(crate) data: String,
     /// The part of data that carries its own splits: train, dev or test
     #[arg(long, value_name = "S", default_value = "test")]
@@ -124,7 +124,8 @@ pub(crate) struct Evaluate {
 pub(crate) struct Predict {
     /// The folder of the model
     pub(crate) model: PathBuf,
-    /// Sentences: a file (CoNLL-U, one word a line, or plain text), or - for standard input
+    /// Sentences: a file (CoNLL-U, one word a line, or plain text), or - for standard input; for a model that generates,
+    /// a prompt on each line
     #[arg(default_value = "-")]
     pub(crate) data: String,
     /// The format of the data: conllu, columns or text; told by content if not given
@@ -133,7 +134,13 @@ pub(crate) struct Predict {
     /// The encoding of the data, such as latin-1; that of the training data if not given
     #[arg(long, value_name = "NAME")]
     pub(crate) encoding: Option<String>,
-    /// Print one JSON object for each sentence
+    /// Set a key of [decoding] otherwise than in training, as in decoding.temperature=0.5; may be given often
+    #[arg(long, value_name = "DECODING.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// What is drawn from, where something is; that of training if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Print one JSON object for each sentence or prompt
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -151,6 +158,8 @@ pub(crate) struct Info {
 pub(crate) enum Bench {
     /// The attention kernels, beside the peak of the machine
     Attention(BenchAttention),
+    /// Steps of training and inference of an encoder, beside the peak of the machine
+    Train(BenchTrain),
 }
 
 #[derive(Args, Debug)]
@@ -174,6 +183,31 @@ pub(crate) struct BenchAttention {
     #[arg(long, value_name = "P", default_value = "f32")]
     pub(crate) precision: String,
     /// The lengths of the ragged sets: numbers between commas, or a file of them; drawn from a fixed seed if not given
+    #[arg(long, value_name = "LENGTHS")]
+    pub(crate) lengths: Option<String>,
+    /// Print one JSON object for each case
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchTrain {
+    /// Only the cases whose name has this text in it; those that take minutes only if no other has
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Only the case of exactly this name
+    #[arg(long, value_name = "NAME", conflicts_with = "only")]
+    pub(crate) case: Option<String>,
+    /// Print the names of the cases and measure nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// The cases that show how memory grows, with two runs of each
+    #[arg(long)]
+    pub(crate) memory: bool,
+    /// The precision of arithmetic: f32
+    #[arg(long, value_name = "P", default_value = "f32")]
+    pub(crate) precision: String,
+    /// The length of each set: numbers between commas, or a file of them; drawn from a fixed seed if not given
     #[arg(long, value_name = "LENGTHS")]
     pub(crate) lengths: Option<String>,
     /// Print one JSON object for each case

@@ -2,6 +2,7 @@
 
 mod options;
 mod reading;
+mod train;
 
 use std::io::IsTerminal;
 
@@ -18,6 +19,7 @@ use crate::commands::print;
 use crate::measure::{self, Drawn, Layout, Problem, gflops, median_seconds, median_seconds_and_ratio, places};
 use options::{Extra, Numbers};
 use reading::Memory;
+pub(crate) use train::train;
 
 /// Sets of the ragged case, and the bounds of their lengths.
 const RAGGED: (usize, usize, usize) = (64, 8, 1024);
@@ -56,11 +58,7 @@ struct Found {
 }
 
 pub(crate) fn attention(options: &BenchAttention) -> Result<(), Failure> {
-    match options.precision.as_str() {
-        "f32" => {}
-        "bf16" => return Err(Failure::usage("--precision bf16: not yet; choose f32")),
-        other => return Err(Failure::usage(format!("--precision {other}: no such precision; choose f32"))),
-    }
+    check_precision(&options.precision)?;
     let threads = rayon::current_num_threads();
     if options.peak {
         let mut object = json!({
@@ -97,6 +95,15 @@ pub(crate) fn attention(options: &BenchAttention) -> Result<(), Failure> {
     }
     // Within the pool: work that is handed to it from outside costs each call the sleep and the awakening of a thread.
     rayon::scope(|_| run(&chosen, threads, options.json))
+}
+
+/// Refuses what is not computed in.
+fn check_precision(precision: &str) -> Result<(), Failure> {
+    match precision {
+        "f32" => Ok(()),
+        "bf16" => Err(Failure::usage("--precision bf16: not yet; choose f32")),
+        other => Err(Failure::usage(format!("--precision {other}: no such precision; choose f32"))),
+    }
 }
 
 /// Measures case after case and prints each as soon as it is known.

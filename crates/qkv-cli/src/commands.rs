@@ -8,10 +8,11 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qkv_train::Recipe;
 use qkv_train::metrics::mean_and_deviation;
+use qkv_train::model::{FileKind, Model, Overrides, Style};
 use qkv_train::model_dir::ModelDir;
 use qkv_train::recipe::TABLES;
 use qkv_train::run::{Report, check_folder, estimate, run};
-use qkv_train::tag::{FileKind, Part, Style, Tagger};
+use qkv_train::tag::Part;
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -120,14 +121,13 @@ fn show_training(results: &[(PathBuf, Report)], as_json: bool) -> Result<(), Fai
     let mut objects = Vec::new();
     let mut scores = Vec::new();
     for (folder, report) in results {
+        let model = folder.display().to_string();
         match report {
             Report::AlreadyFinished { metric, score } => {
                 scores.push(*score);
-                objects
-                    .push(json!({ "model": folder.display().to_string(), "already_finished": true, *metric: score }));
+                objects.push(json!({ "model": model, "already_finished": true, (metric): score }));
                 if !as_json {
-                    let folder = folder.display();
-                    print(&format!("{folder} is finished already; nothing was changed: dev {metric} {score:.4}"))?;
+                    print(&format!("{model} is finished already; nothing was changed: dev {metric} {score:.4}"))?;
                 }
             }
             Report::Trained { best, metric, parameters, seconds, .. } => {
@@ -135,12 +135,12 @@ fn show_training(results: &[(PathBuf, Report)], as_json: bool) -> Result<(), Fai
                 let epoch = best.as_ref().map_or(0, |best| best.epoch);
                 scores.push(score);
                 objects.push(json!({
-                    "model": folder.display().to_string(), "metric": metric, *metric: score, "best_epoch": epoch,
+                    "model": model, "metric": metric, (metric): score, "best_epoch": epoch,
                     "parameters": parameters, "seconds": seconds,
                 }));
                 if !as_json {
-                    let (folder, time) = (folder.display(), duration(*seconds));
-                    print(&format!("{folder}: dev {metric} {score:.4} (epoch {epoch}), {time}"))?;
+                    let time = duration(*seconds);
+                    print(&format!("{model}: dev {metric} {score:.4} (epoch {epoch}), {time}"))?;
                 }
             }
         }
@@ -159,26 +159,32 @@ pub(crate) fn dry_run(options: &Train) -> Result<(), Failure> {
     let recipe = recipe(options)?;
     let estimate = estimate(&recipe)?;
     warn(&estimate.warnings);
-    let [words, labels, train_tokens, dev_tokens] = estimate.counts;
+    let [train_tokens, dev_tokens] = estimate.tokens;
     if options.json {
-        return print(
-            &json!({
-                "words": words, "labels": labels, "train_tokens": train_tokens, "dev_tokens": dev_tokens,
-                "parameters": estimate.parameters, "seconds": estimate.seconds, "peak_memory": estimate.peak_memory,
-            })
-            .to_string(),
-        );
+        let mut object = serde_json::Map::new();
+        object.extend(estimate.counts.iter().map(|count| (count.name.to_string(), count.number.into())));
+        object.insert("train_tokens".into(), train_tokens.into());
+        object.insert("dev_tokens".into(), dev_tokens.into());
+        object.insert("parameters".into(), estimate.parameters.into());
+        object.insert("seconds".into(), estimate.seconds.into());
+        object.insert("peak_memory".into(), estimate.peak_memory.into());
+        return print(&Value::Object(object).to_string());
     }
+    let counts: String =
+        estimate.counts.iter().map(|count| format!("{:<12} {}\n", count.title, count.number)).collect();
     let memory = estimate.peak_memory.map_or("unknown".into(), |bytes| format!("{:.0} MiB", bytes as f64 / 1048576.0));
+    let length = match recipe.training.steps {
+        Some(steps) => format!("{steps} steps"),
+        None => format!("{} epochs", recipe.training.epochs),
+    };
     print(&format!(
         "recipe and data are in order\n\
-         known words  {words}\nlabels       {labels}\ntrain        {} vectors\ndev          {} vectors\n\
-         parameters   {}\ntime         about {} for {} epochs\nmemory       about {memory}",
+         {counts}train        {} vectors\ndev          {} vectors\n\
+         parameters   {}\ntime         about {} for {length}\nmemory       about {memory}",
         rounded(train_tokens as f64),
         rounded(dev_tokens as f64),
         rounded(estimate.parameters as f64),
         duration(estimate.seconds),
-        recipe.training.epochs,
     ))
 }
 
@@ -189,46 +195,36 @@ pub(crate) fn evaluate(options: &Evaluate) -> Result<(), Failure> {
         "test" => Part::Test,
         other => return Err(Failure::usage(format!("--split {other}: expected train, dev or test"))),
     };
-    let tagger = Tagger::load(&options.model)?;
+    let model = Model::load(&options.model, &Overrides::default())?;
     let kind = FileKind { format: options.format.as_deref(), encoding: options.encoding.as_deref() };
-    let result = tagger.evaluate(&options.data, part, kind)?;
+    let result = model.evaluate(&options.data, part, kind)?;
     warn(&result.warnings);
-    let speed = result.tokens as f64 / result.seconds.max(1e-9);
     if options.json {
         let mut object = json!({
-            "task": "tag", "examples": result.examples, "tokens": result.tokens, "seconds": result.seconds,
-            "accuracy": result.accuracy, "loss": result.loss,
+            "task": model.task().name(), "examples": result.examples, "tokens": result.tokens,
+            "seconds": result.seconds,
         });
-        if let (Some(entities), Some(object)) = (result.entities, object.as_object_mut()) {
-            object.insert("f1".into(), entities.f1().into());
-            object.insert("precision".into(), entities.precision().into());
-            object.insert("recall".into(), entities.recall().into());
+        if let Some(object) = object.as_object_mut() {
+            object.extend(result.metrics.iter().map(|(name, value)| ((*name).to_string(), (*value).into())));
         }
         return print(&object.to_string());
     }
-    let mut text = format!(
-        "examples   {}\nwords      {}\naccuracy   {:.4}\nloss       {:.4}\n",
-        rounded(result.examples as f64),
-        rounded(result.tokens as f64),
-        result.accuracy,
-        result.loss,
-    );
-    if let Some(entities) = result.entities {
-        text += &format!(
-            "f1         {:.4}  (precision {:.4}, recall {:.4}; {} of {} entities)\n",
-            entities.f1(),
-            entities.precision(),
-            entities.recall(),
-            entities.right,
-            entities.wanted,
-        );
+    let (_, tokens) = model.nouns();
+    let width = result.metrics.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(10);
+    let row = |name: &str, value: String| format!("{:<width$} {value}\n", name.replace('_', " "));
+    let mut text = row("examples", rounded(result.examples as f64)) + &row(tokens, rounded(result.tokens as f64));
+    for (name, value) in &result.metrics {
+        let remark = result.remarks.iter().find(|(of, _)| of == name);
+        let remark = remark.map_or(String::new(), |(_, remark)| format!("  ({remark})"));
+        text += &row(name, format!("{value:.4}{remark}"));
     }
-    text += &format!("seconds    {:.2}  ({} words a second)", result.seconds, rounded(speed));
-    print(&text)
+    let speed = rounded(result.tokens as f64 / result.seconds.max(1e-9));
+    text += &row("seconds", format!("{:.2}  ({speed} {tokens} a second)", result.seconds));
+    print(text.trim_end())
 }
 
 pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failure> {
-    let tagger = Tagger::load(&options.model)?;
+    let model = Model::load(&options.model, &Overrides { set: &options.set, seed: options.seed })?;
     let style = if options.json { Style::Json } else { Style::Same };
     let kind = FileKind { format: options.format.as_deref(), encoding: options.encoding.as_deref() };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -240,12 +236,11 @@ pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failur
         );
         bar
     });
-    let start = Instant::now();
-    let done = tagger.predict_stream(&options.data, kind, style, &mut out, stop, &mut |done| {
+    let (start, (examples, tokens)) = (Instant::now(), model.nouns());
+    let done = model.predict_stream(&options.data, kind, style, &mut out, stop, &mut |done, written| {
         if let Some(bar) = &bar {
-            let rate = done.words as f64 / start.elapsed().as_secs_f64().max(1e-9);
-            let (sentences, rate) = (rounded(done.sentences as f64), rounded(rate));
-            bar.set_message(format!("{sentences} sentences · {rate} words a second"));
+            let rate = rounded(written as f64 / start.elapsed().as_secs_f64().max(1e-9));
+            bar.set_message(format!("{} {examples} · {rate} {tokens} a second", rounded(done as f64)));
             bar.tick();
         }
     });
@@ -253,17 +248,9 @@ pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failur
         bar.finish_and_clear();
     }
     let done = done?;
-    if done.replaced > 0 && done.replaced_known == 0 {
-        warn(&[format!(
-            "none of the labels that stood in {} is one of this model's: was it this column, and this file, that should be filled?",
-            options.data
-        )]);
-    }
+    warn(&done.warnings);
     if stop.load(Ordering::Relaxed) {
-        return Err(Failure::new(format!("stopped after {} sentences", done.sentences)));
-    }
-    if done.sentences == 0 {
-        warn(&[format!("{}: there is no sentence in it", options.data)]);
+        return Err(Failure::new(format!("stopped after {} {examples}", done.examples)));
     }
     Ok(())
 }

@@ -79,7 +79,12 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global();
         pool.map_err(|e| Failure::new(format!("cannot start {threads} threads: {e}")))?;
     }
-    match arguments.command {
+    // On a thread of the pool: from outside, each piece of work would be handed over, at some ten microseconds a time.
+    rayon::scope(|_| dispatch(arguments.command))
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
         Command::Demo(options) => demo::demo(&options, stop_on_ctrl_c("stopping")?),
         Command::Train(options) if options.dry_run => commands::dry_run(&options),
         Command::Train(options) => commands::train(&options, stop_on_ctrl_c("stopping: what there is will be kept")?),
@@ -87,6 +92,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Predict(options) => commands::predict(&options, stop_on_ctrl_c("stopping")?),
         Command::Info(options) => commands::info(&options),
         Command::Bench(Bench::Attention(options)) => bench::attention(&options),
+        Command::Bench(Bench::Train(options)) => bench::train(&options),
         Command::Explain(options) => explain::explain(&options),
     }
 }

@@ -197,10 +197,15 @@ pub(crate) fn normal(count: usize, stream: u64) -> Vec<f32> {
 }
 
 /// The median of the seconds that `run` takes, after one run to warm up.
-pub(crate) fn median_seconds(mut run: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
+pub(crate) fn median_seconds(run: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
+    median_seconds_of(SECONDS, run)
+}
+
+/// The same of runs that take so many seconds together, at least.
+pub(crate) fn median_seconds_of(least: f64, mut run: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
     run()?;
     let (mut times, start) = (Vec::new(), Instant::now());
-    while times.len() < RUNS || start.elapsed().as_secs_f64() < SECONDS {
+    while times.len() < RUNS || start.elapsed().as_secs_f64() < least {
         times.push(seconds(&mut run)?);
     }
     Ok(median(times))

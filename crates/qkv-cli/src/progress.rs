@@ -16,7 +16,7 @@ pub(crate) struct Display {
     /// The best epoch so far: the dev metric that decides, and what it was.
     best: Option<(String, f64)>,
     /// Steps that were done before this process began, as a resumed run has.
-    before: Option<usize>,
+    before: Option<u64>,
     tokens: u64,
 }
 
@@ -55,10 +55,9 @@ impl Observer for Display {
     fn step(&mut self, progress: &Progress) {
         self.tokens += progress.tokens as u64;
         let Some(bar) = &self.live else { return };
-        let done = (progress.epoch - 1) * progress.batches + progress.batch;
-        let all = progress.epochs * progress.batches;
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
+        let (done, all) = (progress.step, progress.steps.max(progress.step));
+        bar.set_length(all);
+        bar.set_position(done);
         let before = *self.before.get_or_insert(done.saturating_sub(1));
         let elapsed = bar.elapsed().as_secs_f64();
         let rate = self.tokens as f64 / elapsed.max(1e-9);
@@ -76,9 +75,7 @@ impl Observer for Display {
 
     fn epoch(&mut self, record: &EpochRecord, best: bool) {
         if best {
-            // The metric that decides is the first.
-            let name = record.metrics.keys().next().cloned().unwrap_or_default();
-            self.best = Some((name, record.score));
+            self.best = Some((record.metric.clone(), record.score));
         }
         if !self.epochs {
             return;
@@ -86,7 +83,7 @@ impl Observer for Display {
         let metrics: Vec<String> = record
             .metrics
             .iter()
-            .map(|(name, value)| format!("{name} {:.4}", value.as_f64().unwrap_or(f64::NAN)))
+            .map(|(name, value)| format!("{} {:.4}", name.replace('_', " "), value.as_f64().unwrap_or(f64::NAN)))
             .collect();
         let name = if self.name.is_empty() { String::new() } else { format!("{}  ", self.name) };
         self.line(&format!(

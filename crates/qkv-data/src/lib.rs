@@ -38,6 +38,7 @@
 pub mod affixes;
 pub mod batch;
 pub mod builtin;
+pub mod characters;
 pub mod columns;
 pub mod conllu;
 pub mod error;
@@ -52,10 +53,11 @@ pub mod vocab;
 
 pub use affixes::AffixOptions;
 pub use batch::{EncodedSentences, TextBatch, UNSEEN, UnseenLabel};
+pub use characters::{CharacterVocabulary, UnknownCharacter, carve_end, check_text_format, read_text};
 pub use conllu::Column;
 pub use error::{Error, Result};
 pub use format::Format;
-pub use plan::{plan_epoch, plan_in_order};
+pub use plan::{plan_epoch, plan_in_order, plan_windows, windows};
 pub use sentence::{
     RawSentence, ReadOptions, Sentence, SentenceStream, check_lengths, read_tagged, stream, stream_reader,
     write_labelled,

@@ -1,6 +1,8 @@
-//! Which sentences go into which batch, and in what order.
+//! Which sentences, or which windows of a long text, go into which batch, and in what order.
 //!
 //! Here belongs every order that depends on a seed. What a batch holds is in [`batch`](crate::batch).
+
+use std::ops::Range;
 
 use qkv::random::Key;
 
@@ -10,6 +12,9 @@ const WINDOW: usize = 50;
 
 /// Keeps the draws of an order apart from others of the same seed.
 const ORDER_STREAM: u64 = 0x0BDE;
+
+/// Keeps the draws of where a text is cut apart from others of the same seed.
+const OFFSET_STREAM: u64 = 0x0FF5;
 
 /// The batches of one epoch: every sentence once, each batch of about equally long sentences.
 ///
@@ -35,6 +40,41 @@ pub fn plan_in_order(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> 
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&index| lengths[index]);
     cut(order, lengths, batch_tokens)
+}
+
+/// The windows of a long sequence whose `tokens` are each to be seen once: `context` at a time, the first only `offset` of
+/// them, the last what is left. Without an offset all but the last are whole.
+///
+/// # Panics
+///
+/// If `context` is 0.
+pub fn windows(tokens: usize, context: usize, offset: usize) -> Vec<Range<usize>> {
+    assert!(context > 0, "a window of nothing");
+    let first = offset.min(tokens);
+    let rest = (first..tokens).step_by(context).map(|start| start..tokens.min(start.saturating_add(context)));
+    (first > 0).then_some(0..first).into_iter().chain(rest).collect()
+}
+
+/// The batches of one epoch over a long sequence: its [`windows`] from an offset below `context` that is drawn anew for
+/// each epoch, so that what stands at the beginning of a window in one epoch has its context in the next. Shuffled and put
+/// into batches as by [`plan_epoch`]. A function of its arguments alone.
+///
+/// # Panics
+///
+/// If `context` is 0.
+pub fn plan_windows(
+    tokens: usize,
+    context: usize,
+    batch_tokens: usize,
+    seed: u64,
+    epoch: u64,
+) -> Vec<Vec<Range<usize>>> {
+    let draw = u64::from(Key::new(seed).fold(OFFSET_STREAM).bits(epoch));
+    let offset = ((u128::from(draw) * context as u128) >> 32) as usize;
+    let windows = windows(tokens, context, offset);
+    let lengths: Vec<usize> = windows.iter().map(Range::len).collect();
+    let plan = plan_epoch(&lengths, batch_tokens, seed, epoch);
+    plan.into_iter().map(|batch| batch.into_iter().map(|window| windows[window].clone()).collect()).collect()
 }
 
 /// Cuts `order` into runs whose lengths sum to no more than `limit`, unless a single one is longer.
@@ -93,6 +133,36 @@ mod tests {
                 plan_epoch(&lengths, batch_tokens, seed, epoch)
             );
         }
+    }
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of one window")]
+    fn windows_are_whole_but_for_the_first_and_the_last() {
+        assert_eq!(windows(10, 4, 0), [0..4, 4..8, 8..10]);
+        assert_eq!(windows(10, 4, 3), [0..3, 3..7, 7..10]);
+        assert_eq!(windows(8, 4, 0), [0..4, 4..8]);
+        assert_eq!(windows(2, 4, 3), [0..2]);
+        assert_eq!(windows(5, usize::MAX, 0), [0..5]);
+        assert!(windows(0, 4, 3).is_empty());
+    }
+
+    #[test]
+    fn every_epoch_sees_every_token_once_cut_at_another_place() {
+        let mut offsets = Vec::new();
+        for epoch in 0..20 {
+            let plan = plan_windows(1000, 16, 64, 3, epoch);
+            assert_eq!(plan, plan_windows(1000, 16, 64, 3, epoch));
+            assert!(plan.iter().all(|batch| batch.iter().map(Range::len).sum::<usize>() <= 64));
+            let mut seen: Vec<Range<usize>> = plan.concat();
+            assert!(!seen.is_sorted_by_key(|window| window.start), "in order");
+            seen.sort_by_key(|window| window.start);
+            offsets.push(seen[0].end);
+            assert_eq!(seen.into_iter().flatten().collect::<Vec<_>>(), (0..1000).collect::<Vec<_>>());
+        }
+        assert!(offsets.iter().all(|offset| (1..=16).contains(offset)), "{offsets:?}");
+        offsets.sort_unstable();
+        offsets.dedup();
+        assert!(offsets.len() > 8, "{offsets:?}");
     }
 
     #[test]

@@ -10,5 +10,8 @@
 
 pub mod attention;
 pub mod layers;
+mod memory;
 pub mod ops;
 pub mod optim;
+
+pub use memory::composed;

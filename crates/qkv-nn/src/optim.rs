@@ -2,16 +2,17 @@
 //!
 //! Burn's modules, records and schedules stay usable: [`FusedAdamW`] is an [`Optimizer`] like those it ships.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension, tensor::FloatTensor};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, LearningRate, Optimizer, RecordState, StateSink, StateSource};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use burn_flex::FlexTensor;
 use qkv::optim::{AdamW, adamw_step, sum_of_squares};
 
+use crate::memory;
 use crate::ops::flex;
 
 #[backend_extension(Flex)]
@@ -25,6 +26,9 @@ pub(crate) trait OptimOps: Backend {
         options: AdamW,
         step: u64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Adds the sum of the squares to `total`, and returns the tensor as it is.
+    fn add_squares(grad: FloatTensor<Self>, total: Arc<Mutex<f64>>) -> FloatTensor<Self>;
 }
 
 impl OptimOps for Flex {
@@ -48,7 +52,14 @@ impl OptimOps for Flex {
             moment_1.storage_mut(),
             moment_2.storage_mut(),
         );
+        memory::give(grad);
         (param, moment_1, moment_2)
+    }
+
+    fn add_squares(grad: FloatTensor<Self>, total: Arc<Mutex<f64>>) -> FloatTensor<Self> {
+        let grad = flex::contiguous(grad);
+        *total.lock().unwrap_or_else(PoisonError::into_inner) += sum_of_squares(flex::slice(&grad));
+        grad
     }
 }
 
@@ -165,6 +176,10 @@ impl Optimizer for FusedAdamW {
             grad_scale: self.grad_scale.get(),
         };
         let time = time + 1;
+        if !memory::has_kernels(&tensor.device()) {
+            let (tensor, moment_1, moment_2) = adamw_twin(&options, time, tensor, grad, moment_1, moment_2);
+            return (tensor, Some(FusedAdamWState { moment_1, moment_2, time }));
+        }
         let (tensor, moment_1, moment_2) = Dispatch::adamw(
             tensor.into_dispatch(),
             grad.into_dispatch(),
@@ -190,24 +205,48 @@ impl Optimizer for FusedAdamW {
     }
 }
 
+/// One step, composed of Burn's own operations: `(param, moment_1, moment_2)`.
+fn adamw_twin<const D: usize>(
+    options: &AdamW,
+    step: u64,
+    param: Tensor<D>,
+    grad: Tensor<D>,
+    moment_1: Tensor<D>,
+    moment_2: Tensor<D>,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    let &AdamW { lr, beta_1, beta_2, epsilon, weight_decay, grad_scale } = options;
+    let grad = grad * grad_scale;
+    let moment_1 = moment_1 * beta_1 + grad.clone() * (1.0 - beta_1);
+    let moment_2 = moment_2 * beta_2 + grad.clone() * grad * (1.0 - beta_2);
+    let correction = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
+    let root = (moment_2.clone() / correction(beta_2)).sqrt() + epsilon;
+    let direction = moment_1.clone() / correction(beta_1) / root;
+    (param * (1.0 - lr * weight_decay) - direction * lr, moment_1, moment_2)
+}
+
 /// The Euclidean norm of all gradients of `module` together, summed in module order so that its bits do not vary.
 pub fn global_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64 {
     struct Norm<'a> {
         grads: &'a GradientsParams,
-        sum: f64,
+        total: Arc<Mutex<f64>>,
     }
     impl ModuleVisitor for Norm<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(grad) = self.grads.get::<D>(param.id) {
-                let data: TensorData = grad.into_data();
-                let values = data.as_slice::<f32>().expect("gradients are f32, the only precision there is");
-                self.sum += sum_of_squares(values);
+            let Some(grad) = self.grads.get::<D>(param.id) else { return };
+            if memory::has_kernels(&grad.device()) {
+                // read where it lies: to copy gradients of many megabytes would take longer than their norm
+                Dispatch::add_squares(grad.into_dispatch(), self.total.clone());
+            } else {
+                let numbers = grad.into_data().try_into_vec::<f32>();
+                let numbers = numbers.expect("gradients are f32, the only precision there is");
+                *self.total.lock().unwrap_or_else(PoisonError::into_inner) += sum_of_squares(&numbers);
             }
         }
     }
-    let mut norm = Norm { grads, sum: 0.0 };
-    module.visit(&mut norm);
-    norm.sum.sqrt()
+    let total = Arc::default();
+    module.visit(&mut Norm { grads, total: Arc::clone(&total) });
+    let total = *total.lock().unwrap_or_else(PoisonError::into_inner);
+    total.sqrt()
 }
 
 /// What the gradients must be multiplied by so that their norm does not exceed `limit` (Pascanu et al., 2013).
@@ -245,6 +284,20 @@ mod tests {
         assert_close(a.val(), b.val(), 1e-5);
         let moved: f32 = values(a.val() - start).iter().map(|x| x.abs()).sum();
         assert!(moved > 1.0, "five steps moved the parameter by {moved}");
+    }
+
+    #[test]
+    fn the_twin_takes_the_same_step() {
+        let options = AdamW { lr: 0.01, beta_1: 0.9, beta_2: 0.98, epsilon: 1e-8, weight_decay: 0.1, grad_scale: 0.5 };
+        let tensors = [1, 2, 3, 4].map(|seed| random([13, 7], seed));
+        let [param, grad, moment_1, moment_2] = tensors.map(|tensor| tensor.inner());
+        let moment_2 = moment_2.clone() * moment_2;
+        let twin = adamw_twin(&options, 3, param.clone(), grad.clone(), moment_1.clone(), moment_2.clone());
+        let [param, grad, moment_1, moment_2] = [param, grad, moment_1, moment_2].map(Tensor::into_dispatch);
+        let ours = Dispatch::adamw(param, grad, moment_1, moment_2, options, 3);
+        assert_close(Tensor::<2>::from_dispatch(ours.0), twin.0, 1e-6);
+        assert_close(Tensor::<2>::from_dispatch(ours.1), twin.1, 1e-6);
+        assert_close(Tensor::<2>::from_dispatch(ours.2), twin.2, 1e-6);
     }
 
     #[test]

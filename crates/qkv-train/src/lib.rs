@@ -4,11 +4,14 @@
 //! checkpoints, and the directory a finished model lives in. What does not: layers and operations (`qkv-nn`), readers and
 //! batches (`qkv-data`), arguments and progress bars (`qkv-cli`).
 
+pub mod bench;
 pub mod demo;
 pub mod error;
 pub mod files;
+pub mod generate;
 pub mod memory;
 pub mod metrics;
+pub mod model;
 pub mod model_dir;
 pub mod recipe;
 pub mod run;
@@ -17,7 +20,11 @@ pub mod tag;
 pub mod trainer;
 pub mod weights;
 
+mod arrivals;
 mod checkpoint;
+mod encoder;
+mod numbers;
 
 pub use error::{Error, Result};
+pub use model::Model;
 pub use recipe::Recipe;

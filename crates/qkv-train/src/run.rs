@@ -4,8 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use burn::module::Module;
+use burn::tensor::Device;
+use qkv_nn::layers::Init;
+
 use crate::error::{Error, Result};
 use crate::files;
+use crate::generate::GenerateTask;
 use crate::memory;
 use crate::model_dir::{self, ModelDir, Parts};
 use crate::recipe::{Recipe, Task};
@@ -19,7 +24,7 @@ pub enum Report {
     /// The model directory holds a finished model already; nothing was changed.
     AlreadyFinished {
         /// The dev metric that decided.
-        metric: &'static str,
+        metric: String,
         /// What the model reached by it.
         score: f64,
     },
@@ -30,7 +35,7 @@ pub enum Report {
         /// The epoch that the model is of.
         best: Option<EpochRecord>,
         /// The dev metric that decided.
-        metric: &'static str,
+        metric: String,
         /// Numbers in the model.
         parameters: usize,
         /// Seconds of training.
@@ -41,16 +46,54 @@ pub enum Report {
 /// What a recipe and its data are like, and what a run would take.
 #[derive(Clone, Debug)]
 pub struct Estimate {
-    /// Known words, labels, training and dev tokens.
-    pub counts: [usize; 4],
+    /// What the data has of what.
+    pub counts: Vec<Count>,
+    /// Vectors of the training and of the dev set.
+    pub tokens: [usize; 2],
     /// Numbers in the model.
     pub parameters: usize,
-    /// Seconds for all epochs, from a few steps that were really taken.
+    /// Seconds for the whole run, from a few steps that were really taken.
     pub seconds: f64,
     /// The most memory that this process has held while it took them, in bytes; `None` where the system does not tell.
     pub peak_memory: Option<u64>,
     /// What the user should know of the data, a line each.
     pub warnings: Vec<String>,
+}
+
+/// How many of something the data has, such as words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// What is counted, for a program.
+    pub name: &'static str,
+    /// What is counted, for a person.
+    pub title: &'static str,
+    /// How many there are.
+    pub number: usize,
+}
+
+/// A task whose data is read: what a run needs of it beside training.
+pub trait Prepared: trainer::Task {
+    /// The recipe, with what the data decided filled in.
+    fn recipe(&self) -> &Recipe;
+
+    /// What the user should know of the data, a line each.
+    fn warnings(&self) -> &[String];
+
+    /// The sizes of its vocabularies, the unknown not counted.
+    fn counts(&self) -> Vec<Count>;
+
+    /// Vectors of the training and of the dev set.
+    fn tokens(&self) -> [usize; 2];
+
+    /// The content of `vocab.json`.
+    fn vocab_json(&self) -> Vec<u8>;
+}
+
+/// Who watches a run, and what it is told.
+struct Watchers<'a> {
+    stop: &'a AtomicBool,
+    observer: &'a mut dyn Observer,
+    warn: &'a mut dyn FnMut(&[String]),
 }
 
 /// Trains by `recipe` into the folder `out`. `warn` gets what the user should know of the data, a line each, before
@@ -71,38 +114,39 @@ pub fn run(
     if let Some(report) = finished(out)? {
         return Ok(report);
     }
+    let watchers = Watchers { stop, observer, warn };
     match recipe.model.task {
-        Task::Tag => {
-            let task = TagTask::prepare(recipe)?;
-            warn(task.warnings());
-            files::make_folder(out)?;
-            let _lock = files::lock(out)?;
-            files::remove_litter(out);
-            let outcome = trainer::train(&task, recipe, Some(out), stop, observer)?;
-            let metrics = outcome.metrics_json();
-            let weights = Weights::of(&outcome.model);
-            let tagger = task.tagger(outcome.model);
-            let parts = Parts {
-                task: "tag",
-                finished: !outcome.interrupted,
-                recipe: task.recipe(),
-                weights: &weights,
-                vocab: tagger.vocab_json(),
-                metrics,
-            };
-            model_dir::write(out, &parts)?;
-            if !outcome.interrupted {
-                trainer::remove_checkpoints(out);
-            }
-            Ok(Report::Trained {
-                interrupted: outcome.interrupted,
-                best: outcome.best,
-                metric: trainer::Task::metric(&task),
-                parameters: weights.count(),
-                seconds: outcome.seconds,
-            })
-        }
+        Task::Tag => run_task(&TagTask::prepare(recipe)?, recipe, out, watchers),
+        Task::Generate => run_task(&GenerateTask::prepare(recipe)?, recipe, out, watchers),
     }
+}
+
+fn run_task<T: Prepared>(task: &T, recipe: &Recipe, out: &Path, watchers: Watchers) -> Result<Report> {
+    (watchers.warn)(task.warnings());
+    files::make_folder(out)?;
+    let _lock = files::lock(out)?;
+    files::remove_litter(out);
+    let outcome = trainer::train(task, recipe, Some(out), watchers.stop, watchers.observer)?;
+    let weights = Weights::of(&outcome.model);
+    let parts = Parts {
+        task: recipe.model.task.name(),
+        finished: !outcome.interrupted,
+        recipe: task.recipe(),
+        weights: &weights,
+        vocab: task.vocab_json(),
+        metrics: outcome.metrics_json(),
+    };
+    model_dir::write(out, &parts)?;
+    if !outcome.interrupted {
+        trainer::remove_checkpoints(out);
+    }
+    Ok(Report::Trained {
+        interrupted: outcome.interrupted,
+        best: outcome.best,
+        metric: task.criterion().name().to_string(),
+        parameters: weights.count(),
+        seconds: outcome.seconds,
+    })
 }
 
 /// Checks that a run may begin in the folder `out`, or with `resume` go on.
@@ -147,8 +191,8 @@ fn finished(out: &Path) -> Result<Option<Report>> {
         return Ok(None);
     }
     let metrics = dir.metrics()?;
-    let found = ["f1", "accuracy"].into_iter().find_map(|name| Some((name, metrics.get(name)?.as_f64()?)));
-    let (metric, score) = found.unwrap_or(("accuracy", f64::NAN));
+    let metric = metrics.get("metric").and_then(|name| name.as_str()).unwrap_or("accuracy").to_string();
+    let score = metrics.get(&metric).and_then(|score| score.as_f64()).unwrap_or(f64::NAN);
     Ok(Some(Report::AlreadyFinished { metric, score }))
 }
 
@@ -157,17 +201,19 @@ fn finished(out: &Path) -> Result<Option<Report>> {
 /// # Errors
 /// As for [`run`].
 pub fn estimate(recipe: &Recipe) -> Result<Estimate> {
-    let task = match recipe.model.task {
-        Task::Tag => TagTask::prepare(recipe)?,
-    };
-    let (epoch, evaluation) = trainer::rehearse(&task, recipe, 10)?;
-    let device = burn::tensor::Device::flex();
-    let model = trainer::Task::new_model(&task, &qkv_nn::layers::Init::new(0, &device));
-    let evaluations = if recipe.training.average == crate::recipe::Average::None { 1.0 } else { 2.0 };
+    match recipe.model.task {
+        Task::Tag => estimate_task(&TagTask::prepare(recipe)?, recipe),
+        Task::Generate => estimate_task(&GenerateTask::prepare(recipe)?, recipe),
+    }
+}
+
+fn estimate_task<T: Prepared>(task: &T, recipe: &Recipe) -> Result<Estimate> {
+    let seconds = trainer::rehearse(task, recipe, 10)?;
     Ok(Estimate {
         counts: task.counts(),
-        parameters: burn::module::Module::num_params(&model),
-        seconds: recipe.training.epochs as f64 * (epoch + evaluations * evaluation),
+        tokens: task.tokens(),
+        parameters: task.new_model(&Init::new(0, &Device::flex())).num_params(),
+        seconds,
         peak_memory: memory::peak(),
         warnings: task.warnings().to_vec(),
     })

@@ -4,15 +4,15 @@
 //! (seed, step), the rate from how far the run is. So a run that was interrupted, even killed, and goes on from its last
 //! checkpoint ends in the same bits as one that was not.
 
+use std::cmp::Ordering;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use qkv::random::Key;
-use qkv_data::plan_epoch;
 use qkv_nn::layers::Init;
 use qkv_nn::optim::{FusedAdamW, clip_scale, global_norm};
 use serde::{Deserialize, Serialize};
@@ -27,24 +27,58 @@ use crate::weights::Weights;
 pub trait Task {
     /// The model that the task trains.
     type Model: Module;
+    /// What names one training example.
+    type Example;
 
     /// A model with fresh parameters.
     fn new_model(&self, init: &Init) -> Self::Model;
 
-    /// How many vectors each training example has.
-    fn lengths(&self) -> &[usize];
+    /// The batches of an epoch, counted from 0: a function of seed and epoch.
+    fn plan(&self, epoch: usize) -> Vec<Vec<Self::Example>>;
+
+    /// How many vectors a training example has.
+    fn length(&self, example: &Self::Example) -> usize;
 
     /// The loss of some examples, shape `[1]`; what is dropped is drawn from `key`.
-    fn loss(&self, model: &Self::Model, examples: &[usize], key: Key) -> Tensor<1>;
+    fn loss(&self, model: &Self::Model, examples: &[Self::Example], key: Key) -> Tensor<1>;
 
     /// What `model`, which holds no gradients, reaches on the dev set.
     fn evaluate(&self, model: &Self::Model) -> Scores;
 
-    /// The name of the metric that decides which epoch is best; higher is better.
-    fn metric(&self) -> &'static str;
+    /// What decides which epoch is best.
+    fn criterion(&self) -> Criterion;
 
     /// A hash of the training and dev data and all that comes from them: a run can only go on with the same.
     fn fingerprint(&self) -> String;
+}
+
+/// The dev metric that decides which of two epochs is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Criterion {
+    /// The higher, as for an accuracy.
+    Highest(&'static str),
+    /// The lower, as for a loss.
+    Lowest(&'static str),
+}
+
+impl Criterion {
+    /// The metric's usual name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Highest(name) | Self::Lowest(name) => name,
+        }
+    }
+
+    /// From worse to better; what is no number is worst.
+    pub fn compare(self, a: f64, b: f64) -> Ordering {
+        match (a.is_nan(), b.is_nan()) {
+            (false, false) => match self {
+                Self::Highest(_) => a.total_cmp(&b),
+                Self::Lowest(_) => b.total_cmp(&a),
+            },
+            (a, b) => b.cmp(&a),
+        }
+    }
 }
 
 /// What a model reaches on the dev set.
@@ -57,8 +91,11 @@ pub struct Scores {
 }
 
 impl Scores {
-    fn metric(&self, name: &str) -> f64 {
-        self.metrics.iter().find(|(known, _)| *known == name).map_or(f64::NEG_INFINITY, |(_, value)| *value)
+    /// The metric that decides; the loss is one as well.
+    fn by(&self, criterion: Criterion) -> f64 {
+        let name = criterion.name();
+        let found = self.metrics.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        found.unwrap_or(if name == "loss" { self.loss } else { f64::NAN })
     }
 }
 
@@ -73,7 +110,9 @@ pub struct EpochRecord {
     pub loss: f64,
     /// Dev metrics by name.
     pub metrics: serde_json::Map<String, serde_json::Value>,
-    /// The dev metric that decides.
+    /// The name of the dev metric that decides.
+    pub metric: String,
+    /// What it was.
     pub score: f64,
     /// Seconds since the run began.
     pub seconds: f64,
@@ -82,7 +121,7 @@ pub struct EpochRecord {
 /// Where a run is, for whoever watches it.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// The running epoch, counted from 1, and how many there are at most.
+    /// The running epoch, counted from 1.
     pub epoch: usize,
     /// Epochs at most.
     pub epochs: usize,
@@ -90,6 +129,10 @@ pub struct Progress {
     pub batch: usize,
     /// Batches in it.
     pub batches: usize,
+    /// Steps done in all epochs.
+    pub step: u64,
+    /// Steps that the run is planned for.
+    pub steps: u64,
     /// Vectors in the last batch.
     pub tokens: usize,
     /// Mean training loss of the epoch so far.
@@ -136,6 +179,7 @@ impl<M> Outcome<M> {
         if let Some(best) = &self.best {
             object.insert("loss".into(), best.loss.into());
             object.extend(best.metrics.clone());
+            object.insert("metric".into(), best.metric.clone().into());
             object.insert("best_epoch".into(), best.epoch.into());
         }
         object.insert("steps".into(), self.steps.into());
@@ -183,32 +227,40 @@ pub fn has_checkpoint(out: &Path) -> Result<bool> {
     Ok(Checkpoints::new(out).state()?.is_some())
 }
 
-/// The seconds that one pass over the training set takes, and the seconds of one dev evaluation, as measured on a model
-/// that is thrown away: `batches` of the first epoch are really trained on.
+/// The seconds that a whole run takes, as measured on a model that is thrown away: `batches` of the first epoch are really
+/// trained on, and the dev set is judged once.
 ///
 /// # Errors
 /// If the loss is not a number.
-pub fn rehearse<T: Task>(task: &T, recipe: &Recipe, batches: usize) -> Result<(f64, f64)> {
+pub fn rehearse<T: Task>(task: &T, recipe: &Recipe, batches: usize) -> Result<f64> {
     let mut run = Run::new(task, recipe, None)?;
-    let mut plan = run.plan(0);
-    let all: usize = task.lengths().iter().sum();
+    let mut plan = task.plan(0);
+    let all: usize = plan.iter().map(|batch| run.tokens(batch)).sum();
+    let whole = plan.len();
     // The batch with the longest sets first: it decides the memory.
-    let longest = |batch: &Vec<usize>| batch.iter().map(|&example| task.lengths()[example]).max();
-    if let Some(place) = (0..plan.len()).max_by_key(|&place| longest(&plan[place])) {
+    let longest = |batch: &Vec<T::Example>| batch.iter().map(|example| task.length(example)).max();
+    if let Some(place) = (0..whole).max_by_key(|&place| longest(&plan[place])) {
         plan.swap(0, place);
     }
     let (mut seconds, mut tokens) = (0.0, 0);
     for (place, batch) in plan.iter().take(batches + 1).enumerate() {
         let start = Instant::now();
         run.step(batch, 0.0)?;
-        if place > 0 || plan.len() == 1 {
+        if place > 0 || whole == 1 {
             seconds += start.elapsed().as_secs_f64();
-            tokens += batch.iter().map(|&example| task.lengths()[example]).sum::<usize>();
+            tokens += run.tokens(batch);
         }
     }
+    let epoch = seconds / tokens.max(1) as f64 * all as f64;
     let start = Instant::now();
     task.evaluate(&run.model().valid());
-    Ok((seconds / tokens.max(1) as f64 * all as f64, start.elapsed().as_secs_f64()))
+    let evaluation = start.elapsed().as_secs_f64();
+    let evaluations = if recipe.training.average == Average::None { 1.0 } else { 2.0 };
+    let epochs = match recipe.training.steps {
+        Some(steps) => steps as f64 / whole.max(1) as f64,
+        None => recipe.training.epochs as f64,
+    };
+    Ok(epochs * epoch + epochs.ceil() * evaluations * evaluation)
 }
 
 /// Keeps the draws of training apart from those that start parameters.
@@ -291,35 +343,56 @@ impl<'a, T: Task> Run<'a, T> {
         self.model.as_ref().expect("no step is running")
     }
 
-    fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
-        let training = &self.recipe.training;
-        plan_epoch(self.task.lengths(), training.batch_tokens, training.seed, epoch as u64)
+    /// How many vectors a batch has.
+    fn tokens(&self, batch: &[T::Example]) -> usize {
+        batch.iter().map(|example| self.task.length(example)).sum()
     }
 
-    /// Runs until the last epoch, until patience is at its end, or until somebody says stop; says whether it was that.
+    /// Whether the run is at its end: of its steps where it has a number of them, else of its epochs.
+    fn at_end(&self) -> bool {
+        let training = &self.recipe.training;
+        match training.steps {
+            Some(steps) => self.state.step >= steps as u64,
+            None => self.state.epoch >= training.epochs,
+        }
+    }
+
+    /// Runs until the end, until patience is at its own, or until somebody says stop; says whether it was that.
     fn epochs(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<bool> {
         let training = &self.recipe.training;
-        while self.state.epoch < training.epochs && !self.out_of_patience() {
-            let plan = self.plan(self.state.epoch);
+        while !self.at_end() && !self.out_of_patience() {
+            let mut plan = self.task.plan(self.state.epoch);
+            let (whole, before) = (plan.len(), self.state.step - self.state.batch as u64);
+            if let Some(steps) = training.steps {
+                // The epoch in which the steps end is cut there.
+                plan.truncate((steps as u64 - before).try_into().unwrap_or(usize::MAX));
+            }
+            let steps =
+                training.steps.map_or((training.epochs as u64).saturating_mul(whole as u64), |steps| steps as u64);
+            let epochs = training.steps.map_or(training.epochs, |steps| steps.div_ceil(whole.max(1)));
             while self.state.batch < plan.len() {
-                if stop.load(Ordering::Relaxed) {
+                if stop.load(Relaxed) {
                     self.checkpoint()?;
                     return Ok(true);
                 }
                 let batch = &plan[self.state.batch];
-                let done =
-                    (self.state.epoch as f64 + self.state.batch as f64 / plan.len() as f64) / training.epochs as f64;
+                let done = match training.steps {
+                    Some(steps) => self.state.step as f64 / steps as f64,
+                    None => (self.state.epoch as f64 + self.state.batch as f64 / whole as f64) / training.epochs as f64,
+                };
                 let rate = learning_rate(training, done);
                 let loss = self.step(batch, rate)?;
-                let tokens: usize = batch.iter().map(|&example| self.task.lengths()[example]).sum();
+                let tokens = self.tokens(batch);
                 self.state.loss_sum += loss * tokens as f64;
                 self.state.loss_tokens += tokens;
                 self.state.batch += 1;
                 observer.step(&Progress {
                     epoch: self.state.epoch + 1,
-                    epochs: training.epochs,
+                    epochs: epochs.max(self.state.epoch + 1),
                     batch: self.state.batch,
                     batches: plan.len(),
+                    step: before + self.state.batch as u64,
+                    steps,
                     tokens,
                     loss: self.mean_loss(),
                     learning_rate: rate,
@@ -343,7 +416,7 @@ impl<'a, T: Task> Run<'a, T> {
     }
 
     /// One optimiser step; returns the loss before it.
-    fn step(&mut self, batch: &[usize], rate: f64) -> Result<f64> {
+    fn step(&mut self, batch: &[T::Example], rate: f64) -> Result<f64> {
         let training = &self.recipe.training;
         let key = Key::new(training.seed).fold(TRAINING_STREAM).fold(self.state.step);
         let model = self.model.take().expect("no step is running");
@@ -362,12 +435,12 @@ impl<'a, T: Task> Run<'a, T> {
     }
 
     fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let epoch = self.state.epoch + 1;
+        let (epoch, criterion) = (self.state.epoch + 1, self.task.criterion());
         let model = self.model().valid();
         let weights = Weights::of(&model);
         let mut scores = self.task.evaluate(&model);
         let mut candidate = weights.clone();
-        if self.keep(epoch, weights, scores.metric(self.task.metric())) && self.kept.len() > 1 {
+        if self.keep(epoch, weights, scores.by(criterion)) && self.kept.len() > 1 {
             candidate = Weights::mean(&self.kept);
             let averaged = candidate.apply(model).map_err(Error::Training)?;
             scores = self.task.evaluate(&averaged);
@@ -383,10 +456,12 @@ impl<'a, T: Task> Run<'a, T> {
             train_loss: self.mean_loss(),
             loss: scores.loss,
             metrics: scores.metrics.iter().map(|(name, value)| ((*name).to_string(), (*value).into())).collect(),
-            score: scores.metric(self.task.metric()),
+            metric: criterion.name().to_string(),
+            score: scores.by(criterion),
             seconds: self.seconds(),
         };
-        let better = self.state.best.as_ref().is_none_or(|best| record.score > best.score);
+        let best = self.state.best.as_ref();
+        let better = best.is_none_or(|best| criterion.compare(record.score, best.score) == Ordering::Greater);
         if better {
             (self.state.best, self.best, self.state.since_best) = (Some(record.clone()), Some(candidate), 0);
         } else {
@@ -409,7 +484,8 @@ impl<'a, T: Task> Run<'a, T> {
         self.kept.push(weights);
         if self.kept.len() > training.average_count {
             let oldest = 0;
-            let worst = (0..self.kept.len()).min_by(|&a, &b| self.state.kept[a].1.total_cmp(&self.state.kept[b].1));
+            let (criterion, kept) = (self.task.criterion(), &self.state.kept);
+            let worst = (0..kept.len()).min_by(|&a, &b| criterion.compare(kept[a].1, kept[b].1));
             let goes = if training.average == Average::Last { oldest } else { worst.unwrap_or(oldest) };
             self.state.kept.remove(goes);
             self.kept.remove(goes);
@@ -462,6 +538,20 @@ fn first_difference(before: &str, now: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_criterion_says_which_way_is_better() {
+        let best = |criterion: Criterion, scores: &[f64]| {
+            scores.iter().copied().max_by(|a, b| criterion.compare(*a, *b)).expect("scores")
+        };
+        let scores = [f64::NAN, 0.5, 2.0, f64::NAN];
+        assert_eq!(best(Criterion::Highest("accuracy"), &scores), 2.0);
+        assert_eq!(best(Criterion::Lowest("loss"), &scores), 0.5);
+        let reached = Scores { loss: 1.5, metrics: vec![("accuracy", 0.25)] };
+        assert_eq!(reached.by(Criterion::Lowest("loss")), 1.5);
+        assert_eq!(reached.by(Criterion::Highest("accuracy")), 0.25);
+        assert!(reached.by(Criterion::Highest("f1")).is_nan());
+    }
 
     #[test]
     fn recipes_differ_by_a_named_key() {

@@ -108,7 +108,7 @@ fn deactivate_body<T: Target>(
     match act {
         Activation::Identity => deactivate_with(d_out, x, bias, d_x, d_bias, |d, _| d),
         Activation::Relu => deactivate_with(d_out, x, bias, d_x, d_bias, |d, z| if z > 0.0 { d } else { 0.0 }),
-        Activation::Gelu => deactivate_with(d_out, x, bias, d_x, d_bias, |d, z| d * gelu_slope::<T>(z)),
+        Activation::Gelu => deactivate_with(d_out, x, bias, d_x, d_bias, |d, z| d * gelu_and_slope::<T>(z).1),
         Activation::Tanh => deactivate_with(d_out, x, bias, d_x, d_bias, |d, z| {
             let y = tanh::<T>(z);
             d * (1.0 - y * y)
@@ -121,11 +121,12 @@ fn deactivate_body<T: Target>(
 }
 isa_dispatch!(fn deactivate(d_out: &[f32], x: &[f32], bias: &[f32], act: Activation, d_x: &mut [f32], d_bias: &mut [f32]) = deactivate_body);
 
-/// Φ(z) + z φ(z).
+/// z Φ(z), and its slope Φ(z) + z φ(z).
 #[inline(always)]
-fn gelu_slope<T: Target>(z: f32) -> f32 {
+pub(crate) fn gelu_and_slope<T: Target>(z: f32) -> (f32, f32) {
     const INVERSE_ROOT_OF_TAU: f32 = 0.398_942_3;
-    T::mul_add(z * INVERSE_ROOT_OF_TAU, exp::<T>(-0.5 * z * z), normal_cdf::<T>(z))
+    let cdf = normal_cdf::<T>(z);
+    (z * cdf, T::mul_add(z * INVERSE_ROOT_OF_TAU, exp::<T>(-0.5 * z * z), cdf))
 }
 
 #[inline(always)]

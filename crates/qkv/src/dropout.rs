@@ -54,13 +54,13 @@ pub(crate) fn plan(rate: f32) -> Option<(u32, f32)> {
 }
 
 /// The same; `None` where nothing is to be done.
-fn plan_or_panic(rate: f32) -> Option<(u32, f32)> {
+pub(crate) fn plan_or_panic(rate: f32) -> Option<(u32, f32)> {
     let Some((threshold, scale)) = plan(rate) else { panic!("dropout: rate {rate} is not in [0, 1)") };
     (threshold > 0).then_some((threshold, scale))
 }
 
 #[inline(always)]
-fn kept_or_zero(x: f32, bits: u32, threshold: u32, scale: f32) -> f32 {
+pub(crate) fn kept_or_zero(x: f32, bits: u32, threshold: u32, scale: f32) -> f32 {
     if bits >= threshold { x * scale } else { 0.0 }
 }
 

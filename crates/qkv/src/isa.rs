@@ -7,6 +7,7 @@
 
 use std::sync::OnceLock;
 
+use crate::simd::{self, Vector};
 use crate::strip::{self, Strip};
 
 /// The environment variable that forces an instruction set.
@@ -115,6 +116,9 @@ impl Isa {
 
 /// What a generic body may ask of the instruction set for which it is being compiled.
 pub(crate) trait Target {
+    /// One register.
+    type Vector: Vector;
+
     /// 32 numbers in registers.
     type Strip: Strip;
 
@@ -126,16 +130,17 @@ pub(crate) trait Target {
 }
 
 macro_rules! target {
-    ($(#[$meta:meta])* $name:ident, $strip:ty, tile rows $rows:literal, fused) => {
-        target!(@ $(#[$meta])* $name, $strip, $rows, |a: f32, b, c| a.mul_add(b, c));
+    ($(#[$meta:meta])* $name:ident, $vector:ty, $strip:ty, tile rows $rows:literal, fused) => {
+        target!(@ $(#[$meta])* $name, $vector, $strip, $rows, |a: f32, b, c| a.mul_add(b, c));
     };
-    ($(#[$meta:meta])* $name:ident, $strip:ty, tile rows $rows:literal, separate) => {
-        target!(@ $(#[$meta])* $name, $strip, $rows, |a: f32, b, c| a * b + c);
+    ($(#[$meta:meta])* $name:ident, $vector:ty, $strip:ty, tile rows $rows:literal, separate) => {
+        target!(@ $(#[$meta])* $name, $vector, $strip, $rows, |a: f32, b, c| a * b + c);
     };
-    (@ $(#[$meta:meta])* $name:ident, $strip:ty, $rows:literal, |$a:ident: f32, $b:ident, $c:ident| $mul_add:expr) => {
+    (@ $(#[$meta:meta])* $name:ident, $vector:ty, $strip:ty, $rows:literal, |$a:ident: f32, $b:ident, $c:ident| $mul_add:expr) => {
         $(#[$meta])*
         pub(crate) struct $name;
         impl Target for $name {
+            type Vector = $vector;
             type Strip = $strip;
             const TILE_ROWS: usize = $rows;
             #[inline(always)]
@@ -148,24 +153,24 @@ macro_rules! target {
 
 target!(
     /// [`Isa::Scalar`].
-    Scalar, strip::Portable, tile rows 1, separate
+    Scalar, simd::portable::Portable, strip::Portable, tile rows 1, separate
 );
 // 32 columns are 4 registers: 2 rows take 8 of the 16 accumulators, and leave room for the 4 of the right-hand side.
 #[cfg(target_arch = "x86_64")]
 target!(
     /// [`Isa::Avx2`].
-    Avx2, strip::x86::Avx2, tile rows 2, fused
+    Avx2, simd::x86::Avx2, strip::x86::Avx2, tile rows 2, fused
 );
 // 32 columns are 2 registers: 8 rows take 16 of 32.
 #[cfg(target_arch = "x86_64")]
 target!(
     /// [`Isa::Avx512`].
-    Avx512, strip::x86::Avx512, tile rows 8, fused
+    Avx512, simd::x86::Avx512, strip::x86::Avx512, tile rows 8, fused
 );
 #[cfg(target_arch = "aarch64")]
 target!(
     /// [`Isa::Neon`].
-    Neon, strip::Portable, tile rows 1, fused
+    Neon, simd::neon::Neon, strip::Portable, tile rows 1, fused
 );
 
 /// `isa_dispatch!(fn name(arguments) -> result = body);` defines `name`, which runs `body::<T>` compiled for the

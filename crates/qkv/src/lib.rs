@@ -27,6 +27,7 @@ pub mod csr;
 pub mod dropout;
 pub mod gather;
 pub mod isa;
+pub mod linear;
 pub mod loss;
 pub mod lstm;
 pub mod matmul;
@@ -35,7 +36,10 @@ pub mod offsets;
 pub mod optim;
 pub mod options;
 pub mod peak;
+pub mod pool;
+pub mod product;
 pub mod random;
+pub mod sublayer;
 
 #[cfg(test)]
 mod testing;

@@ -65,7 +65,7 @@ fn normalise_body<T: Target>(
         (*mean, *rstd) = (m, r);
     }
 }
-isa_dispatch!(fn normalise(
+isa_dispatch!(pub(crate) fn normalise(
     x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32], mean: &mut [f32], rstd: &mut [f32],
 ) = normalise_body);
 
@@ -144,7 +144,7 @@ fn denormalise_body<T: Target>(
         }
     }
 }
-isa_dispatch!(fn denormalise(
+isa_dispatch!(pub(crate) fn denormalise(
     d_out: &[f32], x: &[f32], gamma: &[f32], mean: &[f32], rstd: &[f32],
     d_x: &mut [f32], d_gamma: &mut [f32], d_beta: &mut [f32],
 ) = denormalise_body);

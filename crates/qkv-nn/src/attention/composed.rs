@@ -9,51 +9,54 @@
 //!         out     = weights · values
 //! pack all groups
 //! ```
+//!
+//! Which pairs take part, which number of the bias is theirs, and which are dropped is worked out on the host, by the same
+//! formulas as in the kernels.
 
-use burn::tensor::{Tensor, activation};
-use qkv::gather::NONE;
-use qkv::options::Normalizer;
 use std::sync::Arc;
 
-use super::layout::{Group, Layout, Tile};
-use super::{AttentionExtras, AttentionOptions, Score};
-use crate::ops::{dropout, gather_sum};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use qkv::gather::NONE;
+use qkv::options::{Normalizer, ScoreActivation};
+use qkv::random::Key;
+
+use super::layout::Group;
+use super::tiles::{Pair, Tile};
+use super::{AttentionExtras, AttentionOptions, Bias, Buckets, Layout, Mask, Score};
+use crate::ops::gather_sum_twin as gather;
 
 pub(super) fn attention(
-    query: Tensor<3>,
-    key: Tensor<3>,
-    value: Tensor<3>,
+    [query, key, value]: [Tensor<3>; 3],
     extras: &AttentionExtras,
     layout: &Layout,
     options: &AttentionOptions,
 ) -> Tensor<3> {
-    let ([tokens, heads, _], [_, _, value_dim]) = (query.dims(), value.dims());
+    let ([tokens, heads, _], [_, _, value_dim], device) = (query.dims(), value.dims(), query.device());
+    let grouped = layout.grouped();
     if tokens == 0 {
-        return value;
+        return Tensor::zeros([0, heads, value_dim], &device);
     }
-    let tiles = layout.tiles(options.mask, &query.device());
+    let tiles = layout.tiles(&options.mask, &device);
     let query = scaled(query, options.score);
-    let mut outs = Vec::with_capacity(layout.groups.len());
-    let mut place = 0;
-    for (group, tiles) in layout.groups.iter().zip(tiles.iter()) {
-        let [q, k, v] = [&query, &key, &value].map(|x| unpack(x.clone(), group));
+    let mut outs = Vec::with_capacity(grouped.groups.len());
+    for (group, tiles) in grouped.groups.iter().zip(tiles.iter()) {
+        let q = unpack(query.clone(), heads, &group.unpack_queries, group.q_len);
+        let [k, v] = [&key, &value].map(|x| unpack(x.clone(), heads, &group.unpack_keys, group.kv_len));
         let mut parts = Vec::with_capacity(tiles.len());
         for tile in tiles {
-            let mut weights = tile_weights(&q, &k, extras, tile, options);
+            let mut weights = tile_weights(&q, &k, extras, (group, tile), options);
             if let Some((rate, key)) = options.dropout {
-                weights = dropout(weights, rate, key.fold(place));
+                weights = weights * kept((group, tile), &options.mask, heads, (rate, key), &device);
             }
-            place += 1;
             parts.push(weights.matmul(v.clone().narrow(2, tile.keys.start, tile.keys.len())));
         }
-        let out = if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 2) };
-        let rows = group.lengths.len() * group.max_len;
-        outs.push(out.swap_dims(1, 2).reshape([rows, heads * value_dim]));
+        let rows = group.sets.len() * group.q_len;
+        outs.push(Tensor::cat(parts, 2).swap_dims(1, 2).reshape([rows, heads * value_dim]));
     }
-    let padded = if outs.len() == 1 { outs.remove(0) } else { Tensor::cat(outs, 0) };
-    gather_sum(padded, layout.pack.clone(), 1).reshape([tokens, heads, value_dim])
+    gather(Tensor::cat(outs, 0), grouped.pack.clone(), 1).reshape([tokens, heads, value_dim])
 }
 
+/// Of the only set, `[heads, q_len, kv_len]`.
 pub(super) fn weights(
     query: Tensor<3>,
     key: Tensor<3>,
@@ -61,21 +64,22 @@ pub(super) fn weights(
     layout: &Layout,
     options: &AttentionOptions,
 ) -> Tensor<3> {
-    let ([tokens, heads, _], device) = (query.dims(), query.device());
-    let tiles = layout.tiles(options.mask, &device);
-    let query = scaled(query, options.score);
-    let mut parts = Vec::new();
-    for (group, tiles) in layout.groups.iter().zip(tiles.iter()) {
-        let [q, k] = [&query, &key].map(|x| unpack(x.clone(), group));
-        for tile in tiles {
-            let rows = tile.queries.len();
-            let part = tile_weights(&q, &k, extras, tile, options).reshape([heads, rows, tile.keys.len()]);
-            let before = Tensor::zeros([heads, rows, tile.keys.start], &device);
-            let behind = Tensor::zeros([heads, rows, tokens - tile.keys.end], &device);
-            parts.push(Tensor::cat(vec![before, part, behind], 2));
-        }
+    let ([q_len, heads, _], [kv_len, _, _], device) = (query.dims(), key.dims(), query.device());
+    if q_len * kv_len == 0 {
+        return Tensor::zeros([heads, q_len, kv_len], &device);
     }
-    if parts.is_empty() { Tensor::zeros([heads, 0, 0], &device) } else { Tensor::cat(parts, 1) }
+    let tiles = layout.tiles(&options.mask, &device);
+    let (group, tiles) = (&layout.grouped().groups[0], &tiles[0]);
+    let q = unpack(scaled(query, options.score), heads, &group.unpack_queries, q_len);
+    let k = unpack(key, heads, &group.unpack_keys, kv_len);
+    let parts = tiles.iter().map(|tile| {
+        let (rows, columns) = (tile.queries.len(), tile.keys.len());
+        let part = tile_weights(&q, &k, extras, (group, tile), options).reshape([heads, rows, columns]);
+        let before = Tensor::zeros([heads, rows, tile.keys.start], &device);
+        let behind = Tensor::zeros([heads, rows, kv_len - tile.keys.end], &device);
+        Tensor::cat(vec![before, part, behind], 2)
+    });
+    Tensor::cat(parts.collect(), 1)
 }
 
 /// The scale of a dot product, put on the smaller side of the product.
@@ -83,16 +87,19 @@ fn scaled(query: Tensor<3>, score: Score) -> Tensor<3> {
     let [_, _, head_dim] = query.dims();
     match score {
         Score::Dot { .. } => query * score.scale(head_dim),
-        Score::Additive => query,
+        Score::Additive { .. } | Score::RankOne { .. } => query,
     }
 }
 
-/// `[tokens, heads, dim]` to `[sets, heads, max_len, dim]`.
-fn unpack(x: Tensor<3>, group: &Group) -> Tensor<4> {
-    let [tokens, heads, dim] = x.dims();
-    gather_sum(x.reshape([tokens, heads * dim]), group.unpack.clone(), 1)
-        .reshape([group.lengths.len(), group.max_len, heads, dim])
-        .swap_dims(1, 2)
+/// `[tokens, heads of x, dim]` to `[sets, heads, len, dim]`; a head that several share is there once for each.
+fn unpack(x: Tensor<3>, heads: usize, ids: &Arc<[u32]>, len: usize) -> Tensor<4> {
+    let [tokens, own, dim] = x.dims();
+    let sets = ids.len() / len;
+    let x = gather(x.reshape([tokens, own * dim]), ids.clone(), 1).reshape([sets, len, own, dim]).swap_dims(1, 2);
+    if own == heads {
+        return x;
+    }
+    x.reshape([sets, own, 1, len, dim]).repeat_dim(2, heads / own).reshape([sets, heads, len, dim])
 }
 
 /// The weights of a tile, `[sets, heads, queries, keys]`.
@@ -100,20 +107,15 @@ fn tile_weights(
     q: &Tensor<4>,
     k: &Tensor<4>,
     extras: &AttentionExtras,
-    tile: &Tile,
+    (group, tile): (&Group, &Tile),
     options: &AttentionOptions,
 ) -> Tensor<4> {
     let q = q.clone().narrow(2, tile.queries.start, tile.queries.len());
     let k = k.clone().narrow(2, tile.keys.start, tile.keys.len());
-    let mut logits = match options.score {
-        Score::Dot { .. } => q.matmul(k.transpose()),
-        Score::Additive => {
-            let w = extras.additive.as_ref().expect("the additive score comes with its vector");
-            additive_logits(q, k, w.clone())
-        }
-    };
-    if let Some(table) = &extras.relative_bias {
-        logits = logits + relative_bias(table.clone(), tile);
+    let [_, heads, _, _] = q.dims();
+    let mut logits = scores(q, k, extras, options.score);
+    if let Some(bias) = tile_bias((group, tile), extras, options, (heads, &logits.device())) {
+        logits = logits + bias;
     }
     if let Some(hidden) = &tile.hidden {
         logits = logits + hidden.clone();
@@ -134,24 +136,110 @@ fn tile_weights(
     }
 }
 
-/// `w · tanh(q_i + k_j)`.
-fn additive_logits(q: Tensor<4>, k: Tensor<4>, w: Tensor<2>) -> Tensor<4> {
-    let ([sets, heads, rows, dim], [_, _, columns, _]) = (q.dims(), k.dims());
-    let sum = q.reshape([sets, heads, rows, 1, dim]) + k.reshape([sets, heads, 1, columns, dim]);
-    let weighted = activation::tanh(sum) * w.reshape([1, heads, 1, 1, dim]);
-    weighted.sum_dim(4).reshape([sets, heads, rows, columns])
+/// The scores of `q`, times the scale, and `k`.
+fn scores(q: Tensor<4>, k: Tensor<4>, extras: &AttentionExtras, score: Score) -> Tensor<4> {
+    match score {
+        Score::Dot { softcap: None, .. } => q.matmul(k.transpose()),
+        Score::Dot { softcap: Some(cap), .. } => activation::tanh(q.matmul(k.transpose()) / cap) * cap,
+        Score::Additive { activation } => {
+            let ([sets, heads, rows, dim], [_, _, columns, _]) = (q.dims(), k.dims());
+            let w = extras.score.clone().expect("the additive score was checked to come with its weights");
+            let sum = q.reshape([sets, heads, rows, 1, dim]) + k.reshape([sets, heads, 1, columns, dim]);
+            let activated = match activation {
+                ScoreActivation::Tanh => activation::tanh(sum),
+                ScoreActivation::LeakyRelu { slope } => leaky_relu(sum, slope),
+            };
+            (activated * w.reshape([1, heads, 1, 1, dim])).sum_dim(4).reshape([sets, heads, rows, columns])
+        }
+        Score::RankOne { slope } => {
+            assert_eq!(q.dims()[3], 1, "attention: the score of rank one needs a head_dim of 1");
+            leaky_relu(q + k.transpose(), slope)
+        }
+    }
 }
 
-/// `[1, heads, queries, keys]` from a table of `[2 · range + 1, heads]`.
-fn relative_bias(table: Tensor<2>, tile: &Tile) -> Tensor<4> {
-    let [buckets, heads] = table.dims();
-    let range = (buckets / 2) as isize;
-    let ids: Arc<[u32]> = tile
-        .queries
-        .clone()
-        .flat_map(|i| tile.keys.clone().map(move |j| (j as isize - i as isize).clamp(-range, range) + range))
-        .map(|bucket| bucket as u32)
-        .collect();
-    debug_assert!(!ids.contains(&NONE));
-    gather_sum(table, ids, 1).reshape([1, tile.queries.len(), tile.keys.len(), heads]).permute([0, 3, 1, 2])
+fn leaky_relu<const D: usize>(x: Tensor<D>, slope: f32) -> Tensor<D> {
+    activation::relu(x.clone()) - activation::relu(-x) * slope
+}
+
+/// What is added to the logits of a tile: something that fits `[sets, heads, queries, keys]`.
+fn tile_bias(
+    (group, tile): (&Group, &Tile),
+    extras: &AttentionExtras,
+    options: &AttentionOptions,
+    (heads, device): (usize, &Device),
+) -> Option<Tensor<4>> {
+    let (mask, ranges) = (&options.mask, (&tile.queries, &tile.keys));
+    let dims = [group.sets.len(), 1, tile.queries.len(), tile.keys.len()];
+    let [sets, _, rows, columns] = dims;
+    // A number for each pair from the row that `of` says, of `[rows, heads]`.
+    let by_row = |table: Tensor<2>, of: &dyn Fn(&Pair<'_>) -> usize| {
+        let ids: Arc<[u32]> = group.for_pairs(ranges, mask, 1, NONE, |pair| of(pair) as u32).into();
+        gather(table, ids, 1).reshape([sets, rows, columns, heads]).permute([0, 3, 1, 2])
+    };
+    let table = || extras.bias.clone().filter(|table| table.dims().iter().all(|&n| n > 0));
+    match &options.bias {
+        Bias::None => None,
+        Bias::Alibi { slopes, offset } => {
+            let of = |pair: &Pair<'_>| -(distance(pair, *offset).unsigned_abs() as f32);
+            let distances = group.for_pairs(ranges, mask, 1, 0.0, of);
+            let distances = Tensor::<4>::from_data(TensorData::new(distances, dims), device);
+            let slopes = TensorData::new(slopes.to_vec(), [1, heads, 1, 1]);
+            Some(distances * Tensor::from_data(slopes, device))
+        }
+        Bias::Buckets(buckets) => table().map(|table| by_row(table.transpose(), &|pair| bucket(buckets, pair))),
+        Bias::Edges => table().map(|table| by_row(table, &|pair| pair.edge)),
+        Bias::Dense => table().map(|table| {
+            let of = |pair: &Pair<'_>| {
+                let (q_len, kv_len) = (pair.set.queries.len(), pair.set.keys.len());
+                pair.set.pairs_before * heads + (pair.head * q_len + pair.query) * kv_len + pair.key
+            };
+            let ids: Arc<[u32]> = group.for_pairs(ranges, mask, heads, NONE, |pair| of(pair) as u32).into();
+            let numbers = table.dims().iter().product();
+            gather(table.reshape([numbers, 1]), ids, 1).reshape([sets, heads, rows, columns])
+        }),
+    }
+}
+
+/// `i + offset - j`.
+fn distance(pair: &Pair<'_>, offset: isize) -> isize {
+    pair.query as isize + offset - pair.key as isize
+}
+
+fn bucket(buckets: &Buckets, pair: &Pair<'_>) -> usize {
+    let kept =
+        |distance: isize, reach: usize| (distance.clamp(-(reach as isize), reach as isize) + reach as isize) as usize;
+    match buckets {
+        Buckets::Relative { reach, offset } => kept(distance(pair, *offset), *reach),
+        Buckets::Grid { queries, keys, reach } => {
+            let (query, key) = (queries[pair.set.queries.start + pair.query], keys[pair.set.keys.start + pair.key]);
+            let [row, column] = [0, 1].map(|n| kept(query[n] as isize - key[n] as isize, reach[n]));
+            row * (2 * reach[1] + 1) + column
+        }
+        Buckets::Stored { pairs, .. } => {
+            usize::from(pairs[pair.set.pairs_before + pair.query * pair.set.keys.len() + pair.key])
+        }
+    }
+}
+
+/// What dropout multiplies the weights of a tile by, `[sets, heads, queries, keys]`: 0, or the inverse of the share that is kept.
+fn kept(
+    (group, tile): (&Group, &Tile),
+    mask: &Mask,
+    heads: usize,
+    (rate, key): (f32, Key),
+    device: &Device,
+) -> Tensor<4> {
+    assert!(
+        (0.0..1.0).contains(&rate),
+        "attention: expected a dropout rate of at least 0 and less than 1, found {rate}"
+    );
+    let least = (f64::from(rate) * 4_294_967_296.0).round() as u32;
+    let of = |pair: &Pair<'_>| {
+        let row = key.fold(pair.set.number as u64).fold(pair.head as u64).fold(pair.query as u64);
+        if row.bits(pair.key as u64) >= least { 1.0 / (1.0 - rate) } else { 0.0 }
+    };
+    let factors = group.for_pairs((&tile.queries, &tile.keys), mask, heads, 0.0, of);
+    let dims = [group.sets.len(), heads, tile.queries.len(), tile.keys.len()];
+    Tensor::from_data(TensorData::new(factors, dims), device)
 }

@@ -1,106 +1,113 @@
-//! How the sets of a batch are laid side by side for Burn's operations: worked out once for a batch, used by each layer.
+//! Which rows of a batch belong together, and how its sets are laid side by side for Burn's operations: worked out once for
+//! a batch, when first asked for, and used by each layer.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use qkv::Offsets;
 use qkv::gather::NONE;
-use qkv::options::Mask;
 
-/// Queries attended at once: few enough that a tile of logits stays small, many enough that products are worth their call.
-const TILE_Q: usize = 128;
+use super::Mask;
+use super::tiles::{TILE_Q, Tiles};
 
 /// Vectors of a set that is attended alone.
 const LONG: usize = 4 * TILE_Q;
 
-/// Sets of a batch, grouped by length, with what each layer needs to know of their places.
+/// The sets of a batch, with what each layer needs to know of their places.
 #[derive(Debug)]
 pub struct Layout {
-    offsets: Offsets,
-    pub(super) groups: Vec<Group>,
-    /// For each packed row its row in the padded groups, end to end.
-    pub(super) pack: Arc<[u32]>,
-    tiles: RefCell<Vec<(Mask<'static>, Tiles)>>,
+    queries: Offsets,
+    keys: Offsets,
+    grouped: OnceCell<Grouped>,
+    tiles: RefCell<Vec<(Mask, Tiles)>>,
     windows: RefCell<BTreeMap<usize, Arc<[u32]>>>,
 }
 
-/// The tiles of each group.
-type Tiles = Arc<Vec<Vec<Tile>>>;
+/// All sets that have a query, grouped by length.
+#[derive(Debug)]
+pub(super) struct Grouped {
+    pub(super) groups: Vec<Group>,
+    /// For each packed query its row in the padded groups, end to end.
+    pub(super) pack: Arc<[u32]>,
+}
 
 /// Sets of like length, padded to the longest.
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) lengths: Vec<usize>,
-    pub(super) max_len: usize,
+    pub(super) sets: Vec<Set>,
+    /// Queries, and keys, of each set and its padding; at least 1.
+    pub(super) q_len: usize,
+    pub(super) kv_len: usize,
     /// For each padded row its packed row, or [`NONE`].
-    pub(super) unpack: Arc<[u32]>,
+    pub(super) unpack_queries: Arc<[u32]>,
+    pub(super) unpack_keys: Arc<[u32]>,
 }
 
-/// Some queries of a group against the keys that they may see.
+/// A set in its batch.
 #[derive(Clone, Debug)]
-pub(super) struct Tile {
+pub(super) struct Set {
+    pub(super) number: usize,
     pub(super) queries: Range<usize>,
     pub(super) keys: Range<usize>,
-    /// `[sets, 1, queries, keys]`, 0 or −∞; `None` if every key takes part.
-    pub(super) hidden: Option<Tensor<4>>,
-    /// `[sets, 1, queries, 1]`: how many keys take part, 1 where none does.
-    pub(super) counts: Tensor<4>,
-    /// `[sets, 1, queries, 1]`: 0 for a query that may attend to nothing, else 1; `None` if there is none such.
-    pub(super) attends: Option<Tensor<4>>,
+    /// Pairs of a query and a key in all sets before it.
+    pub(super) pairs_before: usize,
 }
 
 impl Layout {
-    /// The layout of a batch whose sets own the rows that `offsets` says.
+    /// The layout of a batch that attends to itself, and whose sets own the rows that `offsets` says.
     pub fn new(offsets: Offsets) -> Self {
-        let mut order: Vec<usize> = (0..offsets.sets()).filter(|&set| offsets.len_of(set) > 0).collect();
-        order.sort_by_key(|&set| (offsets.len_of(set), set));
-        let mut groups = Vec::new();
-        let mut pack = vec![NONE; offsets.tokens()];
-        let mut padded_rows = 0;
-        let mut rest = order.as_slice();
-        while let Some(&first) = rest.first() {
-            // Padding within a group stays under a fifth of it, give or take a few rows. A long set goes alone: it fills its
-            // tiles by itself, and needs no mask of N².
-            let limit = offsets.len_of(first) * 5 / 4 + 4;
-            let most = if offsets.len_of(first) > LONG { 1 } else { usize::MAX };
-            let count = rest.iter().take(most).take_while(|&&set| offsets.len_of(set) <= limit).count();
-            let (sets, tail) = rest.split_at(count);
-            rest = tail;
-            let max_len = sets.iter().map(|&set| offsets.len_of(set)).max().unwrap_or(0);
-            let mut unpack = vec![NONE; sets.len() * max_len];
-            for (place, &set) in sets.iter().enumerate() {
-                for (i, row) in offsets.range(set).enumerate() {
-                    unpack[place * max_len + i] = row as u32;
-                    pack[row] = (padded_rows + place * max_len + i) as u32;
-                }
-            }
-            padded_rows += unpack.len();
-            let lengths = sets.iter().map(|&set| offsets.len_of(set)).collect();
-            groups.push(Group { lengths, max_len, unpack: unpack.into() });
-        }
-        Self { offsets, groups, pack: pack.into(), tiles: RefCell::default(), windows: RefCell::default() }
+        Self::of(offsets.clone(), offsets)
     }
 
-    /// Which rows belong to which set.
+    /// The layout of a batch of queries that attend to the keys of another.
+    ///
+    /// # Panics
+    /// If there are more sets of one than of the other.
+    pub fn cross(queries: Offsets, keys: Offsets) -> Self {
+        let (of_queries, of_keys) = (queries.sets(), keys.sets());
+        assert_eq!(of_queries, of_keys, "attention: {of_queries} sets of queries, {of_keys} of keys");
+        Self::of(queries, keys)
+    }
+
+    fn of(queries: Offsets, keys: Offsets) -> Self {
+        Self { queries, keys, grouped: OnceCell::new(), tiles: RefCell::default(), windows: RefCell::default() }
+    }
+
+    /// Which rows belong to which set; of cross-attention those of the queries.
     pub fn offsets(&self) -> &Offsets {
-        &self.offsets
+        &self.queries
+    }
+
+    /// Which queries belong to which set.
+    pub fn queries(&self) -> &Offsets {
+        &self.queries
+    }
+
+    /// Which keys belong to which set.
+    pub fn keys(&self) -> &Offsets {
+        &self.keys
+    }
+
+    /// Pairs of a query and a key of the same set.
+    pub fn pairs(&self) -> usize {
+        self.queries.lengths().zip(self.keys.lengths()).map(|(q_len, kv_len)| q_len * kv_len).sum()
     }
 
     /// The place of each vector in its set, from 0.
     pub fn positions(&self) -> Arc<[u32]> {
-        self.offsets.lengths().flat_map(|length| 0..length as u32).collect()
+        self.queries.lengths().flat_map(|length| 0..length as u32).collect()
     }
 
     /// For each row the rows from `radius` before to `radius` behind it in its set, [`NONE`] beyond its ends:
     /// `tokens · (2 · radius + 1)` ids.
     pub fn window(&self, radius: usize) -> Arc<[u32]> {
         let make = || {
-            let mut ids = Vec::with_capacity(self.offsets.tokens() * (2 * radius + 1));
-            for set in 0..self.offsets.sets() {
-                let rows = self.offsets.range(set);
+            let mut ids = Vec::with_capacity(self.queries.tokens() * (2 * radius + 1));
+            for set in 0..self.queries.sets() {
+                let rows = self.queries.range(set);
                 for row in rows.clone() {
                     ids.extend((0..=2 * radius).map(|step| match (row + step).checked_sub(radius) {
                         Some(other) if rows.contains(&other) => other as u32,
@@ -113,70 +120,73 @@ impl Layout {
         self.windows.borrow_mut().entry(radius).or_insert_with(make).clone()
     }
 
+    /// The sets, grouped by length.
+    pub(super) fn grouped(&self) -> &Grouped {
+        self.grouped.get_or_init(|| Grouped::new(&self.queries, &self.keys))
+    }
+
     /// The tiles of each group under `mask`.
-    ///
-    /// # Panics
-    /// If the mask is a graph, which tiles of ranges cannot express.
-    pub(super) fn tiles(&self, mask: Mask<'static>, device: &Device) -> Tiles {
-        assert!(!matches!(mask, Mask::Graph(_)), "attention: composed of Burn's operations, it has no mask by edges");
+    pub(super) fn tiles(&self, mask: &Mask, device: &Device) -> Tiles {
         let mut known = self.tiles.borrow_mut();
-        if let Some((_, tiles)) = known.iter().find(|(of, _)| *of == mask) {
+        if let Some((_, tiles)) = known.iter().find(|(of, _)| of == mask) {
             return tiles.clone();
         }
-        let tiles = Arc::new(self.groups.iter().map(|group| group.tiles(mask, device)).collect());
-        known.push((mask, Arc::clone(&tiles)));
+        let tiles: Tiles = Arc::new(self.grouped().groups.iter().map(|group| group.tiles(mask, device)).collect());
+        known.push((mask.clone(), Arc::clone(&tiles)));
         tiles
     }
 }
 
-impl Group {
-    fn tiles(&self, mask: Mask<'_>, device: &Device) -> Vec<Tile> {
-        let starts = (0..self.max_len).step_by(TILE_Q);
-        starts
-            .map(|start| {
-                let queries = start..(start + TILE_Q).min(self.max_len);
-                // A tensor needs a column, if only one that is hidden from all.
-                let keys = mask.keys(queries.clone(), self.max_len);
-                let keys = if keys.is_empty() { 0..1 } else { keys };
-                self.tile(mask, queries, keys, device)
+impl Grouped {
+    fn new(queries: &Offsets, keys: &Offsets) -> Self {
+        let mut pairs_before = 0;
+        let mut sets: Vec<Set> = (0..queries.sets())
+            .map(|number| {
+                let set = Set { number, queries: queries.range(number), keys: keys.range(number), pairs_before };
+                pairs_before += set.queries.len() * set.keys.len();
+                set
             })
-            .collect()
-    }
-
-    fn tile(&self, mask: Mask<'_>, queries: Range<usize>, keys: Range<usize>, device: &Device) -> Tile {
-        let (sets, rows, columns) = (self.lengths.len(), queries.len(), keys.len());
-        if mask == Mask::Full && self.lengths.iter().all(|&length| length == self.max_len) {
-            let counts = Tensor::full([sets, 1, rows, 1], columns as f32, device);
-            return Tile { queries, keys, hidden: None, counts, attends: None };
-        }
-        let mut hidden = vec![f32::NEG_INFINITY; sets * rows * columns];
-        let mut counts = vec![0.0; sets * rows];
-        let mut attends = vec![1.0; sets * rows];
-        let mut row_start = 0;
-        for &length in &self.lengths {
-            for i in queries.clone() {
-                for (slot, j) in hidden[row_start..row_start + columns].iter_mut().zip(keys.clone()) {
-                    // A row of padding sees itself alone: what it computes is thrown away, but must not be NaN, which
-                    // its zero gradient would not silence.
-                    let allowed = if i < length { j < length && mask.allows(i, j) } else { i == j };
-                    if allowed {
-                        *slot = 0.0;
-                        counts[row_start / columns] += 1.0;
-                    }
-                }
-                // A row without a key computes with all of them, so that it is not NaN, and its weights are zeroed after.
-                let row = row_start / columns;
-                if counts[row] == 0.0 {
-                    hidden[row_start..row_start + columns].fill(0.0);
-                    (counts[row], attends[row]) = (1.0, 0.0);
-                }
-                row_start += columns;
+            .filter(|set| !set.queries.is_empty())
+            .collect();
+        sets.sort_by_key(|set| (set.queries.len(), set.keys.len(), set.number));
+        let mut groups = Vec::new();
+        let mut pack = vec![NONE; queries.tokens()];
+        let mut padded_rows = 0;
+        let mut rest = sets.as_slice();
+        while let Some(first) = rest.first() {
+            let (group, tail) = rest.split_at(count_alike(first, rest));
+            rest = tail;
+            let group = Group::new(group.to_vec());
+            for (place, &row) in group.unpack_queries.iter().enumerate().filter(|&(_, &row)| row != NONE) {
+                pack[row as usize] = (padded_rows + place) as u32;
             }
+            padded_rows += group.unpack_queries.len();
+            groups.push(group);
         }
-        let all = hidden.iter().all(|&x| x == 0.0);
-        let hidden = (!all).then(|| Tensor::from_data(TensorData::new(hidden, [sets, 1, rows, columns]), device));
-        let by_row = |numbers| Tensor::from_data(TensorData::new(numbers, [sets, 1, rows, 1]), device);
-        let attends = attends.contains(&0.0).then(|| by_row(attends));
-        Tile { queries, keys, hidden, counts: by_row(counts), attends }
+        Self { groups, pack: pack.into() }
+    }
+}
+
+/// How many of the sets that begin with `first` share its group. Padding within a group stays under a fifth of it, give or take a
+/// few rows. A long set goes alone: it fills its tiles by itself, and needs no mask of N².
+fn count_alike(first: &Set, sets: &[Set]) -> usize {
+    let is_long = |set: &Set| set.queries.len().max(set.keys.len()) > LONG;
+    let alike = |a: usize, b: usize| a.max(b) <= a.min(b) * 5 / 4 + 4;
+    let fits = |set: &&Set| {
+        !is_long(set) && alike(set.queries.len(), first.queries.len()) && alike(set.keys.len(), first.keys.len())
+    };
+    sets.iter().take_while(fits).count().max(1)
+}
+
+impl Group {
+    fn new(sets: Vec<Set>) -> Self {
+        let longest = |of: fn(&Set) -> &Range<usize>| sets.iter().map(|set| of(set).len()).max().unwrap_or(0).max(1);
+        let (q_len, kv_len) = (longest(|set| &set.queries), longest(|set| &set.keys));
+        let unpack = |of: fn(&Set) -> &Range<usize>, len: usize| {
+            let row = |rows: &Range<usize>, i: usize| if i < rows.len() { (rows.start + i) as u32 } else { NONE };
+            sets.iter().flat_map(|set| (0..len).map(move |i| row(of(set), i))).collect()
+        };
+        let (unpack_queries, unpack_keys) = (unpack(|set| &set.queries, q_len), unpack(|set| &set.keys, kv_len));
+        Self { sets, q_len, kv_len, unpack_queries, unpack_keys }
     }
 }

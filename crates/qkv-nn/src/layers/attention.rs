@@ -5,8 +5,9 @@ use burn::tensor::Tensor;
 use qkv::activation::Activation;
 use qkv::options::{Mask, Normalizer};
 
-use super::{Init, Linear, Pass, Rotary};
-use crate::attention::{AttentionExtras, AttentionOptions, Layout, Score, attention, attention_weights};
+use super::{Init, LayerNorm, Linear, NormPlace, Pass, rotary_angles};
+use crate::attention::{AttentionExtras, AttentionOptions, Bias, Buckets, Layout, Score, attention_weights};
+use crate::ops::{SelfAttentionCall, SelfAttentionParameters, self_attention, turned_twin};
 
 /// What a layer of self-attention is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +35,7 @@ pub struct SelfAttention {
     key: Linear,
     value: Linear,
     output: Linear,
+    /// `[heads, 2 · range + 1]`, by query less key.
     relative_bias: Option<Param<Tensor<2>>>,
     additive: Option<Param<Tensor<2>>>,
     #[module(skip)]
@@ -54,21 +56,42 @@ impl SelfAttention {
             key: Linear::new(d_model, d_model, init),
             value: Linear::new(d_model, d_model, init),
             output: Linear::new(d_model, d_model, init),
-            relative_bias: options.relative_range.map(|range| init.constant([2 * range + 1, heads], 0.0)),
-            additive: (options.score == Score::Additive)
+            relative_bias: options.relative_range.map(|range| init.constant([heads, 2 * range + 1], 0.0)),
+            additive: matches!(options.score, Score::Additive { .. })
                 .then(|| init.uniform([heads, head_dim], 1.0 / (head_dim as f32).sqrt())),
             options,
         }
     }
 
-    /// `[tokens, d_model]` to the same.
-    pub fn forward(&self, x: Tensor<2>, layout: &Layout, pass: &Pass) -> Tensor<2> {
-        let [tokens, d_model] = x.dims();
-        let (query, key) = self.query_and_key(x.clone(), layout);
-        let value = self.split(self.value.forward(x, Activation::Identity));
-        let options = self.attention_options(pass);
-        let out = attention(query, key, value, &self.extras(), layout, &options);
-        self.output.forward(out.reshape([tokens, d_model]), Activation::Identity)
+    /// The half of a block that this layer is the heart of, `[tokens, d_model]` to the same: with norm, residual, and a dropout of
+    /// rate `dropout` before it.
+    pub fn sublayer(
+        &self,
+        x: Tensor<2>,
+        norm: &LayerNorm,
+        place: NormPlace,
+        dropout: f32,
+        layout: &Layout,
+        pass: &Pass,
+    ) -> Tensor<2> {
+        let [_, d_model] = x.dims();
+        let (gamma, beta) = norm.parameters();
+        let linears = [&self.query, &self.key, &self.value, &self.output];
+        let parameters = SelfAttentionParameters {
+            gamma,
+            beta,
+            weights: linears.map(Linear::weight),
+            biases: linears.map(Linear::bias),
+            extras: self.extras(),
+        };
+        let call = SelfAttentionCall {
+            place,
+            heads: self.options.heads,
+            attention: self.attention_options(pass),
+            rotary: self.options.rotary.then(|| rotary_angles(layout, d_model / self.options.heads)),
+            dropout: pass.next(dropout),
+        };
+        self_attention(x, parameters, layout, call)
     }
 
     /// The weights, `[heads, tokens, tokens]`, of a batch that holds one set.
@@ -83,8 +106,8 @@ impl SelfAttention {
         if !self.options.rotary {
             return (query, key);
         }
-        let rotary = Rotary::new(layout, query.dims()[2], &query.device());
-        (rotary.forward(query), rotary.forward(key))
+        let angles = rotary_angles(layout, query.dims()[2]);
+        (turned_twin(query, &angles), turned_twin(key, &angles))
     }
 
     fn split(&self, x: Tensor<2>) -> Tensor<3> {
@@ -94,8 +117,8 @@ impl SelfAttention {
 
     fn extras(&self) -> AttentionExtras {
         AttentionExtras {
-            relative_bias: self.relative_bias.as_ref().map(Param::val),
-            additive: self.additive.as_ref().map(Param::val),
+            bias: self.relative_bias.as_ref().map(Param::val),
+            score: self.additive.as_ref().map(Param::val),
         }
     }
 
@@ -103,7 +126,11 @@ impl SelfAttention {
         AttentionOptions {
             score: self.options.score,
             normalizer: self.options.normalizer,
-            mask: self.options.mask,
+            mask: self.options.mask.into(),
+            bias: match self.options.relative_range {
+                Some(reach) => Bias::Buckets(Buckets::Relative { reach, offset: 0 }),
+                None => Bias::None,
+            },
             dropout: pass.next(self.options.dropout),
         }
     }

@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 use qkv::activation::Activation;
 
 use super::{
-    BiLstm, FeedForward, Init, LayerNorm, Pass, Positions, PositionsOptions, SelfAttention, SelfAttentionOptions,
-    WindowLinear,
+    BiLstm, FeedForward, Init, LayerNorm, NormPlace, Pass, Positions, PositionsOptions, SelfAttention,
+    SelfAttentionOptions, WindowLinear,
 };
 use crate::attention::Layout;
 
@@ -34,15 +34,6 @@ pub enum MixerOptions {
     Attention(SelfAttentionOptions),
 }
 
-/// Where a block normalises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormPlace {
-    /// `x + f(norm(x))`, and once more at the end (Xiong et al., 2020).
-    Before,
-    /// `norm(x + f(x))` (Vaswani et al., 2017).
-    After,
-}
-
 /// What an encoder is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EncoderOptions {
@@ -60,8 +51,10 @@ pub struct EncoderOptions {
     pub activation: Activation,
     /// How vectors are told their place.
     pub positions: PositionsOptions,
-    /// Dropout behind each part of a block, and in the fully connected part.
+    /// Dropout behind each part of a block.
     pub dropout: f32,
+    /// Dropout inside the fully connected part.
+    pub hidden_dropout: f32,
 }
 
 /// The part of a block by which a position learns of the others.
@@ -92,11 +85,24 @@ impl Mixer {
         }
     }
 
-    fn forward(&self, x: Tensor<2>, layout: &Layout, pass: &Pass) -> Tensor<2> {
+    /// The half of a block that the mixer is the heart of.
+    fn sublayer(
+        &self,
+        x: Tensor<2>,
+        norm: &LayerNorm,
+        place: NormPlace,
+        dropout: f32,
+        layout: &Layout,
+        pass: &Pass,
+    ) -> Tensor<2> {
+        let residual = |part: &dyn Fn(Tensor<2>) -> Tensor<2>| match place {
+            NormPlace::Before => x.clone() + pass.dropout(part(norm.forward(x.clone())), dropout),
+            NormPlace::After => norm.forward(x.clone() + pass.dropout(part(x.clone()), dropout)),
+        };
         match self {
-            Self::Window(window) => window.forward(x, layout),
-            Self::Rnn(lstm) => lstm.forward(x, layout),
-            Self::Attention(attention) => attention.forward(x, layout, pass),
+            Self::Window(window) => residual(&|x| window.forward(x, layout)),
+            Self::Rnn(lstm) => residual(&|x| lstm.forward(x, layout)),
+            Self::Attention(attention) => attention.sublayer(x, norm, place, dropout, layout, pass),
         }
     }
 }
@@ -122,7 +128,13 @@ impl Block {
         Self {
             mixer,
             mixer_norm,
-            feed_forward: FeedForward::new(options.d_model, options.d_ff, options.activation, options.dropout, init),
+            feed_forward: FeedForward::new(
+                options.d_model,
+                options.d_ff,
+                options.activation,
+                options.hidden_dropout,
+                init,
+            ),
             feed_forward_norm: LayerNorm::new(options.d_model, init),
             norm: options.norm,
             dropout: options.dropout,
@@ -132,22 +144,9 @@ impl Block {
     /// `[tokens, d_model]` to the same.
     pub fn forward(&self, mut x: Tensor<2>, layout: &Layout, pass: &Pass) -> Tensor<2> {
         if let (Some(mixer), Some(norm)) = (&self.mixer, &self.mixer_norm) {
-            x = self.residual(x, norm, pass, |x| mixer.forward(x, layout, pass));
+            x = mixer.sublayer(x, norm, self.norm, self.dropout, layout, pass);
         }
-        self.residual(x, &self.feed_forward_norm, pass, |x| self.feed_forward.forward(x, pass))
-    }
-
-    fn residual(
-        &self,
-        x: Tensor<2>,
-        norm: &LayerNorm,
-        pass: &Pass,
-        part: impl Fn(Tensor<2>) -> Tensor<2>,
-    ) -> Tensor<2> {
-        match self.norm {
-            NormPlace::Before => x.clone() + pass.dropout(part(norm.forward(x)), self.dropout),
-            NormPlace::After => norm.forward(x.clone() + pass.dropout(part(x), self.dropout)),
-        }
+        self.feed_forward.sublayer(x, &self.feed_forward_norm, self.norm, self.dropout, pass)
     }
 
     /// What the block's attention looks at when `x` comes in; `None` if it has none.

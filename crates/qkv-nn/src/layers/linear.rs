@@ -32,6 +32,14 @@ impl Linear {
         linear(x, self.weight.val(), self.bias.val(), activation)
     }
 
+    pub(super) fn weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
+    pub(super) fn bias(&self) -> Tensor<1> {
+        self.bias.val()
+    }
+
     /// `[dim_in, dim_out]`.
     pub fn dims(&self) -> [usize; 2] {
         self.weight.val().dims()

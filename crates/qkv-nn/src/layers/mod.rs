@@ -17,14 +17,16 @@ mod window;
 
 pub use attention::{SelfAttention, SelfAttentionOptions};
 pub use embedding::{TextEmbedding, TextEmbeddingOptions};
-pub use encoder::{Block, Encoder, EncoderOptions, Mixer, MixerOptions, NormPlace};
+pub use encoder::{Block, Encoder, EncoderOptions, Mixer, MixerOptions};
 pub use feed_forward::FeedForward;
 pub use init::Init;
 pub use linear::Linear;
 pub use lstm::BiLstm;
 pub use norm::LayerNorm;
 pub use pass::Pass;
-pub use positions::{Positions, PositionsOptions, Rotary};
+use positions::rotary_angles;
+pub use positions::{Positions, PositionsOptions};
+pub use qkv::sublayer::NormPlace;
 pub use window::WindowLinear;
 
 #[cfg(test)]

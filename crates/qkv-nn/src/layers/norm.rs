@@ -19,6 +19,11 @@ impl LayerNorm {
         Self { gamma: init.constant([dim], 1.0), beta: init.constant([dim], 0.0) }
     }
 
+    /// Gain and shift.
+    pub(super) fn parameters(&self) -> (Tensor<1>, Tensor<1>) {
+        (self.gamma.val(), self.beta.val())
+    }
+
     /// `[tokens, dim]` to the same.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         layer_norm(x, self.gamma.val(), self.beta.val())

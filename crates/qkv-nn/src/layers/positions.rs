@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::Init;
 use crate::attention::Layout;
-use crate::ops::gather_sum;
+use crate::ops::{RotaryAngles, gather_sum};
 
 /// How vectors are told their place before the first block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,39 +74,19 @@ fn sinusoids(positions: &[u32], d_model: usize, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, [positions.len(), d_model]), device)
 }
 
-/// Rotary positions (Su et al., 2021): queries and keys are turned by angles that grow with their place, so that their
-/// product depends on the distance alone. The angles are those of one batch.
-#[derive(Debug)]
-pub struct Rotary {
-    cos: Tensor<3>,
-    sin: Tensor<3>,
-}
-
-impl Rotary {
-    /// Angles for heads of `head_dim` elements, of which pairs `(p, p + head_dim / 2)` turn together.
-    ///
-    /// # Panics
-    /// If `head_dim` is odd.
-    pub fn new(layout: &Layout, head_dim: usize, device: &Device) -> Self {
-        assert!(head_dim.is_multiple_of(2), "rotary positions need an even head_dim, not {head_dim}");
-        let (positions, half) = (layout.positions(), head_dim / 2);
-        let angles: Vec<f64> = positions
-            .iter()
-            .flat_map(|&position| (0..half).map(move |pair| f64::from(position) * frequency(pair, half)))
-            .collect();
-        let tensor = |f: fn(f64) -> f64| {
-            let values: Vec<f32> = angles.iter().map(|&angle| f(angle) as f32).collect();
-            Tensor::from_data(TensorData::new(values, [positions.len(), 1, half]), device)
-        };
-        Self { cos: tensor(f64::cos), sin: tensor(f64::sin) }
-    }
-
-    /// `[tokens, heads, head_dim]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [_, _, head_dim] = x.dims();
-        let half = head_dim / 2;
-        let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
-        let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        Tensor::cat(vec![first.clone() * cos.clone() - second.clone() * sin.clone(), first * sin + second * cos], 2)
-    }
+/// The angles by which the vectors of a batch are turned (Su et al., 2021), for heads of `head_dim` elements, of which pairs
+/// `(p, p + head_dim / 2)` turn together.
+///
+/// # Panics
+/// If `head_dim` is odd.
+pub(crate) fn rotary_angles(layout: &Layout, head_dim: usize) -> Arc<RotaryAngles> {
+    assert!(head_dim.is_multiple_of(2), "rotary positions need an even head_dim, not {head_dim}");
+    let (positions, half) = (layout.positions(), head_dim / 2);
+    let frequencies: Vec<f64> = (0..half).map(|pair| frequency(pair, half)).collect();
+    let angles = |f: fn(f64) -> f64| {
+        let of_row =
+            |&position: &u32| frequencies.iter().map(move |frequency| f(f64::from(position) * frequency) as f32);
+        positions.iter().flat_map(of_row).collect()
+    };
+    Arc::new(RotaryAngles { cos: angles(f64::cos), sin: angles(f64::sin) })
 }

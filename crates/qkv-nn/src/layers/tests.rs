@@ -16,7 +16,7 @@ const D_MODEL: usize = 8;
 fn attention() -> SelfAttentionOptions {
     SelfAttentionOptions {
         heads: 2,
-        score: Score::Dot { scale: None },
+        score: Score::DOT,
         normalizer: Normalizer::Softmax,
         mask: Mask::Full,
         rotary: false,
@@ -35,6 +35,7 @@ fn options(mixer: MixerOptions, positions: PositionsOptions) -> EncoderOptions {
         activation: Activation::Gelu,
         positions,
         dropout: 0.0,
+        hidden_dropout: 0.0,
     }
 }
 
@@ -42,7 +43,7 @@ fn options(mixer: MixerOptions, positions: PositionsOptions) -> EncoderOptions {
 fn all_options() -> Vec<EncoderOptions> {
     let attentions = [
         attention(),
-        SelfAttentionOptions { score: Score::Additive, ..attention() },
+        SelfAttentionOptions { score: Score::ADDITIVE, ..attention() },
         SelfAttentionOptions { normalizer: Normalizer::Relu, mask: Mask::Window { left: 2, right: 1 }, ..attention() },
         SelfAttentionOptions { rotary: true, ..attention() },
         SelfAttentionOptions { relative_range: Some(3), ..attention() },
@@ -141,9 +142,9 @@ fn with_positions_attention_tells_an_order() {
 #[test]
 fn rotary_products_depend_on_the_distance_alone() {
     let layout = Layout::new(Offsets::from_lengths([9]));
-    let rotary = Rotary::new(&layout, 6, &device());
+    let angles = super::rotary_angles(&layout, 6);
     let (q, k) = (random([1, 1, 6], 1).repeat_dim(0, 9), random([1, 1, 6], 2).repeat_dim(0, 9));
-    let (q, k) = (rotary.forward(q), rotary.forward(k));
+    let (q, k) = (crate::ops::turned_twin(q, &angles), crate::ops::turned_twin(k, &angles));
     let product =
         |i: usize, j: usize| -> f32 { values((q.clone().slice(i..i + 1) * k.clone().slice(j..j + 1)).sum())[0] };
     assert!((product(1, 3) - product(5, 7)).abs() < 1e-4);

@@ -18,6 +18,7 @@ use qkv::gather::NONE;
 use qkv::loss;
 
 use super::flex;
+use crate::memory;
 
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait CrossEntropyOps: Backend {
@@ -45,7 +46,7 @@ impl CrossEntropyOps for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let class_logits = flex::contiguous(class_logits);
         let [tokens, classes] = flex::dims(&class_logits);
-        let mut lse = vec![0.0; tokens];
+        let mut lse = memory::take(tokens);
         let result = loss::cross_entropy_forward(flex::slice(&class_logits), classes, &targets, smoothing, &mut lse);
         (flex::tensor(vec![result.loss], [1]), flex::tensor(lse, [tokens]))
     }
@@ -59,7 +60,7 @@ impl CrossEntropyOps for Flex {
     ) -> FloatTensor<Self> {
         let (d_loss, class_logits) = (flex::contiguous(d_loss), flex::contiguous(class_logits));
         let [tokens, classes] = flex::dims(&class_logits);
-        let mut d_logits = vec![0.0; tokens * classes];
+        let mut d_logits = memory::take(tokens * classes);
         let d_loss = flex::slice(&d_loss)[0];
         loss::cross_entropy_backward(
             flex::slice(&class_logits),
@@ -70,6 +71,8 @@ impl CrossEntropyOps for Flex {
             d_loss,
             &mut d_logits,
         );
+        memory::give(class_logits);
+        memory::give(lse);
         flex::tensor(d_logits, [tokens, classes])
     }
 }
@@ -120,6 +123,9 @@ impl<B: CrossEntropyOps, C: CheckpointStrategy> CrossEntropyOps for Autodiff<B, 
 /// Shapes: `class_logits` `[tokens, classes]`, `targets` `tokens` long; a target of [`NONE`] is not counted. `smoothing`
 /// is the ε of Szegedy et al. (2016). With nothing counted the loss is 0.
 pub fn cross_entropy(class_logits: Tensor<2>, targets: Arc<[u32]>, smoothing: f32) -> Tensor<1> {
+    if !memory::has_kernels(&class_logits.device()) {
+        return cross_entropy_twin(class_logits, targets, smoothing);
+    }
     let (loss, _) = Dispatch::cross_entropy_forward(class_logits.into_dispatch(), targets, smoothing);
     Tensor::from_dispatch(loss)
 }

@@ -16,6 +16,7 @@ use burn_flex::FlexTensor;
 use qkv::random::Key;
 
 use super::flex;
+use crate::memory;
 
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait DropoutOps: Backend {
@@ -24,9 +25,11 @@ pub(crate) trait DropoutOps: Backend {
 
 impl DropoutOps for Flex {
     fn dropout_forward(x: FloatTensor<Self>, rate: f32, key: Key) -> FloatTensor<Self> {
-        let (x, shape) = (flex::contiguous(x.clone()), x.shape());
-        let mut out = vec![0.0; shape.num_elements()];
+        let shape = x.shape();
+        let x = flex::contiguous(x);
+        let mut out = memory::take(shape.num_elements());
         qkv::dropout::dropout(flex::slice(&x), rate, key, &mut out);
+        memory::give(x);
         FlexTensor::from_data(TensorData::new(out, shape))
     }
 }
@@ -59,6 +62,9 @@ impl<B: DropoutOps, C: CheckpointStrategy> DropoutOps for Autodiff<B, C> {
 ///
 /// Element `i` (in row-major order) is kept or not by draw `i` of `key`: no state, no order of calls.
 pub fn dropout<const D: usize>(x: Tensor<D>, rate: f32, key: Key) -> Tensor<D> {
+    if !memory::has_kernels(&x.device()) {
+        return dropout_twin(x, rate, key);
+    }
     Tensor::from_dispatch(Dispatch::dropout_forward(x.into_dispatch(), rate, key))
 }
 

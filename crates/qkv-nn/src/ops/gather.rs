@@ -17,6 +17,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use qkv::gather::{self, NONE};
 
 use super::flex;
+use crate::memory;
 
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait GatherOps: Backend {
@@ -28,7 +29,7 @@ impl GatherOps for Flex {
     fn gather_sum_forward(table: FloatTensor<Self>, ids: Arc<[u32]>, width: usize) -> FloatTensor<Self> {
         let table = flex::contiguous(table);
         let [_, dim] = flex::dims(&table);
-        let mut out = vec![0.0; ids.len() / width * dim];
+        let mut out = memory::take(ids.len() / width * dim);
         gather::gather_sum(flex::slice(&table), dim, &ids, width, &mut out);
         flex::tensor(out, [ids.len() / width, dim])
     }
@@ -36,8 +37,9 @@ impl GatherOps for Flex {
     fn gather_sum_backward(d_out: FloatTensor<Self>, ids: Arc<[u32]>, width: usize, rows: usize) -> FloatTensor<Self> {
         let d_out = flex::contiguous(d_out);
         let [_, dim] = flex::dims(&d_out);
-        let mut d_table = vec![0.0; rows * dim];
+        let mut d_table = memory::take(rows * dim);
         gather::scatter_sum(flex::slice(&d_out), dim, &ids, width, rows, &mut d_table);
+        memory::give(d_out);
         flex::tensor(d_table, [rows, dim])
     }
 }
@@ -80,6 +82,9 @@ impl<B: GatherOps, C: CheckpointStrategy> GatherOps for Autodiff<B, C> {
 /// # Panics
 /// If an id is neither below `rows` nor [`NONE`], or `ids` is no multiple of `width`.
 pub fn gather_sum(table: Tensor<2>, ids: Arc<[u32]>, width: usize) -> Tensor<2> {
+    if !memory::has_kernels(&table.device()) {
+        return gather_sum_twin(table, ids, width);
+    }
     assert!(
         width > 0 && ids.len().is_multiple_of(width),
         "gather_sum: {} ids do not divide by the width {width}",

@@ -15,6 +15,7 @@ use burn::tensor::Tensor;
 use qkv::norm;
 
 use super::flex;
+use crate::memory;
 
 /// Added to the variance before its root is taken.
 pub const LAYER_NORM_EPSILON: f32 = 1e-5;
@@ -46,7 +47,7 @@ impl LayerNormOps for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (x, gamma, beta) = (flex::contiguous(x), flex::contiguous(gamma), flex::contiguous(beta));
         let [tokens, dim] = flex::dims(&x);
-        let (mut out, mut mean, mut rstd) = (vec![0.0; tokens * dim], vec![0.0; tokens], vec![0.0; tokens]);
+        let (mut out, mut mean, mut rstd) = (memory::take(tokens * dim), memory::take(tokens), memory::take(tokens));
         let (gamma, beta) = (flex::slice(&gamma), flex::slice(&beta));
         norm::layer_norm_forward(flex::slice(&x), gamma, beta, LAYER_NORM_EPSILON, &mut out, &mut mean, &mut rstd);
         (flex::tensor(out, [tokens, dim]), flex::tensor(mean, [tokens]), flex::tensor(rstd, [tokens]))
@@ -61,7 +62,7 @@ impl LayerNormOps for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (d_out, x, gamma) = (flex::contiguous(d_out), flex::contiguous(x), flex::contiguous(gamma));
         let [tokens, dim] = flex::dims(&x);
-        let (mut d_x, mut d_gamma, mut d_beta) = (vec![0.0; tokens * dim], vec![0.0; dim], vec![0.0; dim]);
+        let (mut d_x, mut d_gamma, mut d_beta) = (memory::take(tokens * dim), memory::take(dim), memory::take(dim));
         norm::layer_norm_backward(
             flex::slice(&d_out),
             flex::slice(&x),
@@ -72,6 +73,8 @@ impl LayerNormOps for Flex {
             &mut d_gamma,
             &mut d_beta,
         );
+        memory::give(d_out);
+        memory::give(x);
         (flex::tensor(d_x, [tokens, dim]), flex::tensor(d_gamma, [dim]), flex::tensor(d_beta, [dim]))
     }
 }
@@ -123,6 +126,9 @@ impl<B: LayerNormOps, C: CheckpointStrategy> LayerNormOps for Autodiff<B, C> {
 ///
 /// Shapes: `x` `[tokens, dim]`, `gamma` and `beta` `[dim]`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>) -> Tensor<2> {
+    if !memory::has_kernels(&x.device()) {
+        return layer_norm_twin(x, gamma, beta);
+    }
     let (out, _, _) = Dispatch::layer_norm_forward(x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     Tensor::from_dispatch(out)
 }

@@ -1,7 +1,7 @@
 //! `out = activation(x · weight + bias)` as one operation.
 
 use burn::backend::{
-    AutodiffBackend, Backend, Dispatch, Flex,
+    Backend, Dispatch, Flex,
     autodiff::{
         Autodiff,
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -12,29 +12,32 @@ use burn::backend::{
     tensor::FloatTensor,
 };
 use burn::tensor::{Tensor, activation};
-use qkv::activation::{Activation, bias_activation_backward, bias_activation_forward};
-use qkv::matmul::{Layout, matmul};
+use qkv::activation::Activation;
+use qkv::linear::{LinearGradients, LinearSaved, linear_backward, linear_forward};
+use qkv::product::Panels;
 
 use super::flex;
+use crate::memory::{self, Slot};
 
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait LinearOps: Backend {
-    /// `(out, product)`; `product = x · weight` is what the backward pass needs of the forward pass.
+    /// With `keep`, what the backward pass needs is put there.
     fn linear_forward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         act: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+        keep: Option<Slot<LinearSaved>>,
+    ) -> FloatTensor<Self>;
 
-    /// `(d_x, d_weight, d_bias)`.
+    /// `(d_x, d_weight, d_bias)`; without `want_x` the first is empty.
     fn linear_backward(
         d_out: FloatTensor<Self>,
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        product: FloatTensor<Self>,
         act: Activation,
+        saved: Slot<LinearSaved>,
+        want_x: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -44,55 +47,48 @@ impl LinearOps for Flex {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         act: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        keep: Option<Slot<LinearSaved>>,
+    ) -> FloatTensor<Self> {
         let (x, weight, bias) = (flex::contiguous(x), flex::contiguous(weight), flex::contiguous(bias));
-        let ([tokens, dim_in], [_, dim_out]) = (flex::dims(&x), flex::dims::<2>(&weight));
-        let mut product = vec![0.0; tokens * dim_out];
-        matmul(
-            flex::slice(&x),
-            Layout::Normal,
-            flex::slice(&weight),
-            Layout::Normal,
-            &mut product,
-            tokens,
-            dim_in,
-            dim_out,
-        );
-        let mut out = vec![0.0; tokens * dim_out];
-        bias_activation_forward(&product, flex::slice(&bias), act, &mut out);
-        (flex::tensor(out, [tokens, dim_out]), flex::tensor(product, [tokens, dim_out]))
+        let ([tokens, _], [dim_in, dim_out]) = (flex::dims::<2>(&x), flex::dims(&weight));
+        let pool = memory::pool();
+        let keep = keep.as_ref();
+        let panels =
+            memory::panels_for(keep, &[&weight], || [Panels::side_by_side(&[flex::slice(&weight)], dim_in, pool)]);
+        let [panels] = panels.array();
+        let mut out = memory::take(tokens * dim_out);
+        let (x, bias) = (flex::slice(&x), flex::slice(&bias));
+        let saved = linear_forward(x, panels, bias, act, keep.is_some(), &mut out, pool);
+        memory::fill(keep, Some(saved));
+        flex::tensor(out, [tokens, dim_out])
     }
 
     fn linear_backward(
         d_out: FloatTensor<Self>,
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        product: FloatTensor<Self>,
         act: Activation,
+        saved: Slot<LinearSaved>,
+        want_x: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (d_out, x, weight) = (flex::contiguous(d_out), flex::contiguous(x), flex::contiguous(weight));
-        let (bias, product) = (flex::contiguous(bias), flex::contiguous(product));
-        let ([tokens, dim_in], [_, dim_out]) = (flex::dims(&x), flex::dims::<2>(&weight));
-        // undoes `out = activation(product + bias)`
-        let (mut d_product, mut d_bias) = (vec![0.0; tokens * dim_out], vec![0.0; dim_out]);
-        bias_activation_backward(
+        let ([tokens, dim_in], [_, dim_out]) = (flex::dims::<2>(&x), flex::dims::<2>(&weight));
+        let mut d_x = memory::take(if want_x { tokens * dim_in } else { 0 });
+        let (mut d_weight, mut d_bias) = (memory::take(dim_in * dim_out), memory::take(dim_out));
+        let gradients = LinearGradients { x: want_x.then_some(&mut d_x[..]), weight: &mut d_weight, bias: &mut d_bias };
+        linear_backward(
             flex::slice(&d_out),
-            flex::slice(&product),
-            flex::slice(&bias),
+            flex::slice(&x),
+            flex::slice(&weight),
             act,
-            &mut d_product,
-            &mut d_bias,
+            memory::take_out(&saved),
+            gradients,
+            memory::pool(),
         );
-        // undoes `product = x · weight`
-        let (mut d_x, mut d_weight) = (vec![0.0; tokens * dim_in], vec![0.0; dim_in * dim_out]);
-        matmul(&d_product, Layout::Normal, flex::slice(&weight), Layout::Transposed, &mut d_x, tokens, dim_out, dim_in);
-        matmul(flex::slice(&x), Layout::Transposed, &d_product, Layout::Normal, &mut d_weight, dim_in, tokens, dim_out);
-        (
-            flex::tensor(d_x, [tokens, dim_in]),
-            flex::tensor(d_weight, [dim_in, dim_out]),
-            flex::tensor(d_bias, [dim_out]),
-        )
+        memory::give(d_out);
+        memory::give(x);
+        let rows = if want_x { tokens } else { 0 };
+        (flex::tensor(d_x, [rows, dim_in]), flex::tensor(d_weight, [dim_in, dim_out]), flex::tensor(d_bias, [dim_out]))
     }
 }
 
@@ -102,15 +98,17 @@ impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         act: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        _: Option<Slot<LinearSaved>>,
+    ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct LinearBackward(Activation);
         impl<B: LinearOps> Backward<B, 3> for LinearBackward {
-            type State = [FloatTensor<B>; 4];
+            type State = (FloatTensor<B>, FloatTensor<B>, Slot<LinearSaved>);
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let d_out = grads.consume::<B>(&ops.node);
-                let [x, weight, bias, product] = ops.state;
-                let (d_x, d_weight, d_bias) = B::linear_backward(d_out, x, weight, bias, product, self.0);
+                let (x, weight, saved) = ops.state;
+                let want_x = ops.parents[0].is_some();
+                let (d_x, d_weight, d_bias) = B::linear_backward(d_out, x, weight, self.0, saved, want_x);
                 for (parent, gradient) in ops.parents.into_iter().zip([d_x, d_weight, d_bias]) {
                     if let Some(node) = parent {
                         grads.register::<B>(node.id, gradient);
@@ -120,22 +118,23 @@ impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
         }
         let nodes = [x.node(), weight.node(), bias.node()];
         let (x, weight, bias) = (x.into_primitive(), weight.into_primitive(), bias.into_primitive());
-        let (out, product) = B::linear_forward(x.clone(), weight.clone(), bias.clone(), act);
-        let untracked = Self::from_inner(product.clone());
-        let out = match LinearBackward(act).prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish([x, weight, bias, product], out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        };
-        (out, untracked)
+        match LinearBackward(act).prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let saved = memory::slot();
+                let out = B::linear_forward(x.clone(), weight.clone(), bias, act, Some(saved.clone()));
+                prep.finish((x, weight, saved), out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, weight, bias, act, None)),
+        }
     }
 
     fn linear_backward(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
         _: Activation,
+        _: Slot<LinearSaved>,
+        _: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         panic!("linear has no second derivative")
     }
@@ -145,8 +144,11 @@ impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
 ///
 /// Shapes: `x` `[tokens, dim_in]`, `weight` `[dim_in, dim_out]`, `bias` `[dim_out]`; the result is `[tokens, dim_out]`.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, act: Activation) -> Tensor<2> {
-    let (out, _) = Dispatch::linear_forward(x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch(), act);
-    Tensor::from_dispatch(out)
+    if !memory::has_kernels(&x.device()) {
+        return linear_twin(x, weight, bias, act);
+    }
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::linear_forward(x, weight, bias, act, None))
 }
 
 /// The same as [`linear`], composed of Burn's own operations.

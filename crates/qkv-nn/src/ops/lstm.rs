@@ -1,7 +1,7 @@
 //! A packed LSTM: each set is read from its own first vector to its own last one, whoever stands beside it.
 
 use burn::backend::{
-    AutodiffBackend, Backend, Dispatch, Flex,
+    Backend, Dispatch, Flex,
     autodiff::{
         Autodiff,
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -16,26 +16,27 @@ use qkv::Offsets;
 use qkv::lstm::{self as kernel, LstmSaved};
 
 use super::flex;
+use crate::memory::{self, Slot};
 
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait LstmOps: Backend {
-    /// `(out, gates, cell)`; the last two are what the backward pass needs.
+    /// With `keep`, what the backward pass needs is put there.
     fn lstm_forward(
         gates_x: FloatTensor<Self>,
         w_h: FloatTensor<Self>,
         offsets: Offsets,
         reverse: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        keep: Option<Slot<LstmSaved>>,
+    ) -> FloatTensor<Self>;
 
-    /// `(d_gates_x, d_w_h)`. `saved` is `[out, gates, cell]`.
+    /// `(d_gates_x, d_w_h)`.
     fn lstm_backward(
         d_out: FloatTensor<Self>,
         w_h: FloatTensor<Self>,
         out: FloatTensor<Self>,
-        gates: FloatTensor<Self>,
-        cell: FloatTensor<Self>,
         offsets: Offsets,
         reverse: bool,
+        saved: Slot<LstmSaved>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -45,33 +46,33 @@ impl LstmOps for Flex {
         w_h: FloatTensor<Self>,
         offsets: Offsets,
         reverse: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        keep: Option<Slot<LstmSaved>>,
+    ) -> FloatTensor<Self> {
         let (gates_x, w_h) = (flex::contiguous(gates_x), flex::contiguous(w_h));
         let ([tokens, _], [hidden, _]) = (flex::dims::<2>(&gates_x), flex::dims::<2>(&w_h));
-        let mut out = vec![0.0; tokens * hidden];
-        let mut saved = LstmSaved::new(tokens, hidden);
+        let mut out = memory::take(tokens * hidden);
+        let mut saved = LstmSaved { gates: memory::take(4 * tokens * hidden), cell: memory::take(tokens * hidden) };
         kernel::lstm_forward(flex::slice(&gates_x), flex::slice(&w_h), hidden, &offsets, reverse, &mut out, &mut saved);
-        let LstmSaved { gates, cell } = saved;
-        (
-            flex::tensor(out, [tokens, hidden]),
-            flex::tensor(gates, [tokens, 4 * hidden]),
-            flex::tensor(cell, [tokens, hidden]),
-        )
+        memory::give(gates_x);
+        match keep {
+            Some(keep) => memory::fill(Some(&keep), Some(saved)),
+            None => give_back(saved),
+        }
+        flex::tensor(out, [tokens, hidden])
     }
 
     fn lstm_backward(
         d_out: FloatTensor<Self>,
         w_h: FloatTensor<Self>,
         out: FloatTensor<Self>,
-        gates: FloatTensor<Self>,
-        cell: FloatTensor<Self>,
         offsets: Offsets,
         reverse: bool,
+        saved: Slot<LstmSaved>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (d_out, w_h) = (flex::contiguous(d_out), flex::contiguous(w_h));
-        let ([tokens, _], [hidden, _]) = (flex::dims::<2>(&gates), flex::dims::<2>(&w_h));
-        let (mut d_gates_x, mut d_w_h) = (vec![0.0; tokens * 4 * hidden], vec![0.0; hidden * 4 * hidden]);
-        let saved = LstmSaved { gates: flex::slice(&gates).to_vec(), cell: flex::slice(&cell).to_vec() };
+        let ([tokens, _], [hidden, _]) = (flex::dims::<2>(&out), flex::dims::<2>(&w_h));
+        let (mut d_gates_x, mut d_w_h) = (memory::take(4 * tokens * hidden), memory::take(4 * hidden * hidden));
+        let saved = memory::take_out(&saved);
         kernel::lstm_backward(
             flex::slice(&d_out),
             flex::slice(&w_h),
@@ -83,8 +84,16 @@ impl LstmOps for Flex {
             &mut d_gates_x,
             &mut d_w_h,
         );
+        give_back(saved);
+        memory::give(d_out);
+        memory::give(out);
         (flex::tensor(d_gates_x, [tokens, 4 * hidden]), flex::tensor(d_w_h, [hidden, 4 * hidden]))
     }
+}
+
+fn give_back(saved: LstmSaved) {
+    memory::pool().give(saved.gates);
+    memory::pool().give(saved.cell);
 }
 
 impl<B: LstmOps, C: CheckpointStrategy> LstmOps for Autodiff<B, C> {
@@ -93,15 +102,16 @@ impl<B: LstmOps, C: CheckpointStrategy> LstmOps for Autodiff<B, C> {
         w_h: FloatTensor<Self>,
         offsets: Offsets,
         reverse: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        _: Option<Slot<LstmSaved>>,
+    ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct LstmBackward;
         impl<B: LstmOps> Backward<B, 2> for LstmBackward {
-            type State = ([FloatTensor<B>; 4], Offsets, bool);
+            type State = ([FloatTensor<B>; 2], Offsets, bool, Slot<LstmSaved>);
             fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let d_out = grads.consume::<B>(&ops.node);
-                let ([w_h, out, gates, cell], offsets, reverse) = ops.state;
-                let (d_gates_x, d_w_h) = B::lstm_backward(d_out, w_h, out, gates, cell, offsets, reverse);
+                let ([w_h, out], offsets, reverse, saved) = ops.state;
+                let (d_gates_x, d_w_h) = B::lstm_backward(d_out, w_h, out, offsets, reverse, saved);
                 for (parent, gradient) in ops.parents.into_iter().zip([d_gates_x, d_w_h]) {
                     if let Some(node) = parent {
                         grads.register::<B>(node.id, gradient);
@@ -110,24 +120,24 @@ impl<B: LstmOps, C: CheckpointStrategy> LstmOps for Autodiff<B, C> {
             }
         }
         let nodes = [gates_x.node(), w_h.node()];
-        let w_h = w_h.into_primitive();
-        let (out, gates, cell) = B::lstm_forward(gates_x.into_primitive(), w_h.clone(), offsets.clone(), reverse);
-        let untracked = (Self::from_inner(gates.clone()), Self::from_inner(cell.clone()));
-        let out = match LstmBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(([w_h, out.clone(), gates, cell], offsets, reverse), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        };
-        (out, untracked.0, untracked.1)
+        let (gates_x, w_h) = (gates_x.into_primitive(), w_h.into_primitive());
+        match LstmBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let saved = memory::slot();
+                let out = B::lstm_forward(gates_x, w_h.clone(), offsets.clone(), reverse, Some(saved.clone()));
+                prep.finish(([w_h, out.clone()], offsets, reverse, saved), out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::lstm_forward(gates_x, w_h, offsets, reverse, None)),
+        }
     }
 
     fn lstm_backward(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
         _: Offsets,
         _: bool,
+        _: Slot<LstmSaved>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         panic!("lstm has no second derivative")
     }
@@ -139,8 +149,11 @@ impl<B: LstmOps, C: CheckpointStrategy> LstmOps for Autodiff<B, C> {
 /// Shapes: `gates_x` `[tokens, 4 · hidden]` (input product and bias; gates in the order input, forget, cell, output),
 /// `w_h` `[hidden, 4 · hidden]`; the result is `[tokens, hidden]`. State and cell start at zero in each set.
 pub fn lstm(gates_x: Tensor<2>, w_h: Tensor<2>, offsets: &Offsets, reverse: bool) -> Tensor<2> {
-    let (out, _, _) = Dispatch::lstm_forward(gates_x.into_dispatch(), w_h.into_dispatch(), offsets.clone(), reverse);
-    Tensor::from_dispatch(out)
+    if !memory::has_kernels(&gates_x.device()) {
+        return lstm_twin(gates_x, w_h, offsets, reverse);
+    }
+    let (gates_x, w_h) = (gates_x.into_dispatch(), w_h.into_dispatch());
+    Tensor::from_dispatch(Dispatch::lstm_forward(gates_x, w_h, offsets.clone(), reverse, None))
 }
 
 /// The same as [`lstm`], composed of Burn's own operations, one set and one step at a time.

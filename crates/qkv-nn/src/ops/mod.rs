@@ -6,22 +6,28 @@
 
 mod cross_entropy;
 mod dropout;
+mod feed_forward;
 mod gather;
 mod layer_norm;
 mod linear;
 mod lstm;
+mod self_attention;
 
 pub use cross_entropy::{cross_entropy, cross_entropy_twin};
 pub use dropout::{dropout, dropout_twin};
+pub use feed_forward::{FeedForwardOptions, FeedForwardParameters, feed_forward, feed_forward_twin};
 pub use gather::{gather_sum, gather_sum_twin};
 pub use layer_norm::{LAYER_NORM_EPSILON, layer_norm, layer_norm_twin};
 pub use linear::{linear, linear_twin};
 pub use lstm::{lstm, lstm_twin};
+pub use self_attention::{
+    RotaryAngles, SelfAttentionCall, SelfAttentionParameters, self_attention, self_attention_twin, turned_twin,
+};
 
 pub(crate) mod flex {
     //! Where a kernel meets Burn's CPU tensors: borrowed slices in, owned vectors out.
     use burn::backend::TensorMetadata;
-    use burn::tensor::TensorData;
+    use burn::tensor::{Shape, TensorData};
     use burn_flex::FlexTensor;
 
     /// The tensor itself if its elements stand in order, a copy that does otherwise.
@@ -36,6 +42,14 @@ pub(crate) mod flex {
 
     pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
         FlexTensor::from_data(TensorData::new(values, shape))
+    }
+
+    pub(crate) fn tensor_of(values: Vec<f32>, shape: Shape) -> FlexTensor {
+        FlexTensor::from_data(TensorData::new(values, shape))
+    }
+
+    pub(crate) fn shape(x: &FlexTensor) -> Shape {
+        x.shape()
     }
 
     pub(crate) fn dims<const D: usize>(x: &FlexTensor) -> [usize; D] {

@@ -39,6 +39,17 @@ word! {
     Task {
         /// A label for each vector: N→N.
         Tag,
+        /// What comes next, again and again: 1→N.
+        Generate,
+    }
+}
+word! {
+    /// What a text is a sequence of.
+    Unit {
+        /// Words.
+        Words,
+        /// Characters.
+        Characters,
     }
 }
 word! {
@@ -179,6 +190,8 @@ table! {
     Input {
         /// What comes in: `text`.
         kind: InputKind = InputKind::Text,
+        /// What a text is a sequence of: `words` or `characters`; `generate` needs `characters`.
+        unit: Unit = Unit::Words,
         /// How a word becomes a vector: `one-hot` or `embedding`.
         words: Words = Words::Embedding,
         /// Elements of a word's embedding; `model.d_model` if not given.
@@ -187,7 +200,7 @@ table! {
         embedding_deviation: f64 = 0.1,
         /// A `.vec` text file whose vectors the embeddings start from.
         vectors: Option<String> = None,
-        /// How often a word must occur in training to be known.
+        /// How often a word or character must occur in training to be known.
         min_count: usize = 1,
         /// Whether words are looked up in lower case (their shape is still seen by `affixes`).
         lowercase: bool = false,
@@ -204,7 +217,7 @@ table! {
 table! {
     /// `[model]`: the encoder and what comes out of it.
     Model {
-        /// What comes out: `tag`.
+        /// What comes out: `tag` or `generate`.
         task: Task = Task::Tag,
         /// How a position learns of the others: `none`, `window`, `cnn`, `rnn` or `attention`.
         mixer: Mixer = Mixer::Attention,
@@ -224,6 +237,8 @@ table! {
         window: Option<usize> = None,
         /// How vectors are told their place: `none`, `sinusoidal`, `learned`, `rotary` or `relative`.
         positions: Positions = Positions::Sinusoidal,
+        /// Units that `generate` sees at most to say what comes next.
+        context: usize = 64,
         /// Rows of the table of learned positions.
         max_positions: usize = 512,
         /// The distance up to which relative positions are told apart; the window, or 16 without one, if not given.
@@ -243,6 +258,8 @@ table! {
         seed: u64 = 1,
         /// Passes over the training set, at most.
         epochs: usize = 20,
+        /// Optimiser steps in all; where given, they and not `epochs` decide how long a run is.
+        steps: Option<usize> = None,
         /// Vectors in a batch, at most (a longer set is a batch of its own).
         batch_tokens: usize = 2000,
         /// The highest learning rate.
@@ -259,7 +276,7 @@ table! {
         dropout: f64 = 0.1,
         /// Dropout on attention weights.
         attention_dropout: f64 = 0.0,
-        /// The share of words that are shown as unknown.
+        /// The share of words, or characters, that are shown as unknown.
         word_dropout: f64 = 0.0,
         /// The share of a word's affixes that are hidden, each for itself.
         affix_dropout: f64 = 0.0,
@@ -282,5 +299,34 @@ table! {
     Decoding {
         /// Vectors predicted at once, at most (a longer set goes alone).
         batch_tokens: usize = 4000,
+        /// Units that `generate` adds to a prompt.
+        max_length: usize = 200,
+        /// What logits are divided by before a unit is drawn: below 1 the likely ones gain, 0 takes the likeliest.
+        temperature: f64 = 1.0,
+        /// Only so many of the likeliest units are drawn from; all if not given.
+        top_k: Option<usize> = None,
+    }
+}
+
+impl Task {
+    /// As it is written in a recipe and in a model directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tag => "tag",
+            Self::Generate => "generate",
+        }
+    }
+}
+
+impl Mixer {
+    /// As it is written in a recipe.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Window => "window",
+            Self::Cnn => "cnn",
+            Self::Rnn => "rnn",
+            Self::Attention => "attention",
+        }
     }
 }

@@ -97,6 +97,8 @@ impl Recipe {
             ("data", "train" | "dev" | "format" | "encoding")
                 | ("input", "embedding_dim" | "vectors")
                 | ("model", "d_ff" | "window" | "relative_range" | "hidden")
+                | ("training", "steps")
+                | ("decoding", "top_k")
         );
         if optional && value == "none" {
             content.remove(key);
@@ -143,12 +145,22 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// What to train on.
+    ///
+    /// # Errors
+    /// If nothing is named.
+    pub fn train_path(&self) -> Result<&str> {
+        let missing = "no training data: set data.train in the recipe, or give --train FILE";
+        self.data.train.as_deref().ok_or_else(|| Error::Recipe(missing.into()))
+    }
+
     /// Checks what can be checked without data.
     ///
     /// # Errors
     /// Names the key whose value cannot be, and what it may be.
     pub fn check(&self) -> Result<()> {
         let (data, input, model, training) = (&self.data, &self.input, &self.model, &self.training);
+        let decoding = &self.decoding;
         let mut wrong = String::new();
         let mut demand = |holds: bool, message: &str| {
             if !holds && wrong.is_empty() {
@@ -179,12 +191,14 @@ impl Recipe {
         demand(model.d_model > 0 && model.d_ff != Some(0), "model.d_model and model.d_ff must be at least 1");
         demand(model.hidden != Some(0), "model.hidden must be at least 1");
         demand(model.max_positions > 0, "model.max_positions must be at least 1");
+        demand(model.context > 0, "model.context must be at least 1");
         for (name, size, most) in [
             ("model.layers", Some(model.layers), 1000),
             ("model.d_model", Some(model.d_model), 100_000),
             ("model.d_ff", model.d_ff, 1_000_000),
             ("model.hidden", model.hidden, 100_000),
             ("model.max_positions", Some(model.max_positions), 10_000_000),
+            ("model.context", Some(model.context), 10_000_000),
             ("model.relative_range", model.relative_range, 1_000_000),
             ("model.window", model.window, if model.mixer == Mixer::Attention { 1_000_000_000 } else { 10_000 }),
             ("input.embedding_dim", input.embedding_dim, 100_000),
@@ -214,7 +228,16 @@ impl Recipe {
         }
         demand(training.epochs > 0, "training.epochs must be at least 1");
         demand(training.batch_tokens > 0, "training.batch_tokens must be at least 1");
-        demand(self.decoding.batch_tokens > 0, "decoding.batch_tokens must be at least 1");
+        demand(training.steps != Some(0), "training.steps must be at least 1");
+        demand(decoding.batch_tokens > 0, "decoding.batch_tokens must be at least 1");
+        demand(
+            decoding.max_length > 0 && decoding.top_k != Some(0),
+            "decoding.max_length and top_k must be at least 1",
+        );
+        demand(
+            decoding.temperature >= 0.0 && decoding.temperature.is_finite(),
+            "decoding.temperature must not be negative; 0 takes the likeliest",
+        );
         demand(
             training.learning_rate > 0.0 && training.learning_rate.is_finite(),
             "training.learning_rate must be positive",
@@ -237,7 +260,31 @@ impl Recipe {
             training.precision == "f32",
             &format!("training.precision = \"{}\": this version computes in \"f32\" alone", training.precision),
         );
-        if wrong.is_empty() { Ok(()) } else { Err(Error::Recipe(wrong)) }
+        if wrong.is_empty() { self.check_task() } else { Err(Error::Recipe(wrong)) }
+    }
+
+    /// Checks that the task can be done with what else the recipe says.
+    fn check_task(&self) -> Result<()> {
+        let (input, model) = (&self.input, &self.model);
+        let refuse = |message: &str| Err(Error::Recipe(message.to_string()));
+        match model.task {
+            Task::Tag if input.unit == Unit::Characters => {
+                refuse("model.task = \"tag\" gives labels to words: leave out input.unit = \"characters\"")
+            }
+            Task::Generate if input.unit == Unit::Words => {
+                refuse("model.task = \"generate\" works on characters in this version: set input.unit = \"characters\"")
+            }
+            Task::Generate if !matches!(model.mixer, Mixer::None | Mixer::Attention) => refuse(&format!(
+                "model.mixer = \"{}\" sees what comes after a place, which is what model.task = \"generate\" is to say: choose attention or none",
+                model.mixer.name()
+            )),
+            Task::Generate if input.vectors.is_some() || input.characters != Characters::None || input.lowercase => {
+                refuse(
+                    "input.vectors, input.characters and input.lowercase are of words: leave them out where input.unit = \"characters\"",
+                )
+            }
+            Task::Tag | Task::Generate => Ok(()),
+        }
     }
 }
 
@@ -329,6 +376,12 @@ mod tests {
             ("training.precision=f16", "precision"),
             ("data.dev_fraction=0", "dev_fraction"),
             ("model.d_model=123456789012", "d_model"),
+            ("training.steps=0", "steps"),
+            ("model.context=0", "context"),
+            ("decoding.top_k=0", "top_k"),
+            ("decoding.temperature=-1", "temperature"),
+            ("input.unit=characters", "unit"),
+            ("model.task=generate", "unit"),
         ] {
             let mut recipe = Recipe::default();
             recipe.set(assignment).expect(assignment);
@@ -336,6 +389,39 @@ mod tests {
             assert!(error.contains(key), "{error}");
         }
         Recipe::default().check().expect("the defaults can be");
+    }
+
+    #[test]
+    fn generate_refuses_what_sees_the_future_or_needs_words() {
+        let recipe = |assignment: &str| {
+            let mut recipe = Recipe::default();
+            for assignment in ["model.task=generate", "input.unit=characters", "model.positions=none", assignment] {
+                recipe.set(assignment).expect(assignment);
+            }
+            recipe.check()
+        };
+        for (assignment, word) in [
+            ("model.mixer=rnn", "\"rnn\""),
+            ("model.mixer=cnn", "\"cnn\""),
+            ("model.mixer=window", "\"window\""),
+            ("input.lowercase=true", "input.lowercase"),
+            ("input.characters=affixes", "input.characters"),
+        ] {
+            let error = recipe(assignment).expect_err(assignment).to_string();
+            assert!(error.contains(word) && !error.contains('\n'), "{error}");
+        }
+        recipe("model.mixer=none").expect("each character alone");
+        recipe("model.window=8").expect("a window of the past");
+    }
+
+    #[test]
+    fn every_recipe_of_the_repository_can_be() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes");
+        for entry in std::fs::read_dir(folder).expect("recipes") {
+            let path = entry.expect("entry").path();
+            let recipe = Recipe::read(&path).expect("a recipe");
+            recipe.check().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ mod tagger;
 mod task;
 
 pub use model::{ModelSizes, TagModel};
-pub use predict::{Predicted, Style};
-pub use tagger::{Evaluation, FileKind, Tagger};
+pub use tagger::{Evaluation, Tagger};
 pub use task::TagTask;
+pub(crate) use task::{BYTES_PER_PARAMETER, hidden};
 
 pub use qkv_data::builtin::Part;

@@ -3,16 +3,12 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qkv::activation::Activation;
-use qkv::options::{Mask, Normalizer};
 use qkv_data::{AffixOptions, TextBatch};
 use qkv_nn::attention::Layout;
-use qkv_nn::attention::Score;
-use qkv_nn::layers::{
-    Encoder, EncoderOptions, Init, Linear, MixerOptions, NormPlace, Pass, PositionsOptions, SelfAttentionOptions,
-    TextEmbedding, TextEmbeddingOptions,
-};
+use qkv_nn::layers::{Encoder, Init, Linear, Pass, TextEmbedding, TextEmbeddingOptions};
 
-use crate::recipe::{self, Characters, Mixer, Positions, Recipe, Words};
+use crate::encoder::{encoder_options, encoder_parameters};
+use crate::recipe::{Characters, Recipe, Words};
 
 /// What of a model's size comes from the data.
 #[derive(Clone, Debug)]
@@ -61,38 +57,15 @@ impl TagModel {
     /// How many numbers [`TagModel::new`] would make a model of, without making one.
     pub fn parameter_count(recipe: &Recipe, sizes: &ModelSizes) -> u128 {
         let (input, options) = (&recipe.input, encoder_options(recipe));
-        let [d, ff, layers] = [options.d_model, options.d_ff, options.layers].map(|n| n as u128);
+        let d = options.d_model as u128;
         let linear = |dim_in: u128, dim_out: u128| dim_in * dim_out + dim_out;
-        let norm = 2 * d;
         let dim = match input.words {
             Words::OneHot => d,
             Words::Embedding => input.embedding_dim.map_or(d, |dim| dim as u128),
         };
         let rows = sizes.vocabulary + affix_options(recipe).map_or(0, |affixes| affixes.buckets);
         let embedding = rows as u128 * dim + if dim == d { 0 } else { linear(dim, d) };
-        let positions = match options.positions {
-            PositionsOptions::Learned { max_positions } => max_positions as u128 * d,
-            PositionsOptions::None | PositionsOptions::Sinusoidal => 0,
-        };
-        let window = |radius: usize| linear((2 * radius as u128 + 1) * d, d) + norm;
-        let mixers = match options.mixer {
-            MixerOptions::None => 0,
-            MixerOptions::Window { radius } => window(radius),
-            MixerOptions::Cnn { radius } => layers * window(radius),
-            MixerOptions::Rnn { hidden } => {
-                let h = hidden as u128;
-                layers * (2 * (linear(d, 4 * h) + 4 * h * h) + linear(2 * h, d) + norm)
-            }
-            MixerOptions::Attention(attention) => {
-                let bias =
-                    attention.relative_range.map_or(0, |range| (2 * range as u128 + 1) * attention.heads as u128);
-                let additive = if attention.score == Score::Additive { d } else { 0 };
-                layers * (4 * linear(d, d) + bias + additive + norm)
-            }
-        };
-        let blocks = layers * (linear(d, ff) + linear(ff, d) + norm);
-        let last = if options.norm == NormPlace::Before { norm } else { 0 };
-        embedding + positions + mixers + blocks + last + linear(d, sizes.labels as u128)
+        embedding + encoder_parameters(&options) + linear(d, sizes.labels as u128)
     }
 
     /// Class logits, `[tokens, labels]`.
@@ -122,52 +95,6 @@ pub(crate) fn affix_options(recipe: &Recipe) -> Option<AffixOptions> {
         lowercase: false,
         buckets: input.buckets,
     })
-}
-
-fn encoder_options(recipe: &Recipe) -> EncoderOptions {
-    let (model, training) = (&recipe.model, &recipe.training);
-    let mixer = match model.mixer {
-        Mixer::None => MixerOptions::None,
-        Mixer::Window => MixerOptions::Window { radius: model.window.unwrap_or(2) },
-        Mixer::Cnn => MixerOptions::Cnn { radius: model.window.unwrap_or(1) },
-        Mixer::Rnn => MixerOptions::Rnn { hidden: model.hidden.unwrap_or(model.d_model.div_ceil(2)) },
-        Mixer::Attention => MixerOptions::Attention(SelfAttentionOptions {
-            heads: model.heads,
-            score: match model.score {
-                recipe::Score::Dot => Score::Dot { scale: None },
-                recipe::Score::Additive => Score::Additive,
-            },
-            normalizer: match model.normalizer {
-                recipe::Normalizer::Softmax => Normalizer::Softmax,
-                recipe::Normalizer::Relu => Normalizer::Relu,
-            },
-            mask: model.window.map_or(Mask::Full, |window| Mask::Window { left: window, right: window }),
-            rotary: model.positions == Positions::Rotary,
-            relative_range: (model.positions == Positions::Relative)
-                .then(|| model.relative_range.or(model.window).unwrap_or(16)),
-            dropout: training.attention_dropout as f32,
-        }),
-    };
-    EncoderOptions {
-        mixer,
-        layers: model.layers,
-        d_model: model.d_model,
-        d_ff: model.d_ff.unwrap_or(4 * model.d_model),
-        norm: match model.norm {
-            recipe::Norm::Before => NormPlace::Before,
-            recipe::Norm::After => NormPlace::After,
-        },
-        activation: match model.activation {
-            recipe::Activation::Relu => Activation::Relu,
-            recipe::Activation::Gelu => Activation::Gelu,
-        },
-        positions: match model.positions {
-            Positions::None | Positions::Rotary | Positions::Relative => PositionsOptions::None,
-            Positions::Sinusoidal => PositionsOptions::Sinusoidal,
-            Positions::Learned => PositionsOptions::Learned { max_positions: model.max_positions },
-        },
-        dropout: training.dropout as f32,
-    }
 }
 
 #[cfg(test)]

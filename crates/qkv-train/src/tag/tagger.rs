@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, TensorData};
+use burn::tensor::Device;
 use qkv_data::builtin::Part;
 use qkv_data::{
     AffixOptions, Column, EncodedSentences, Labels, Lexicon, ReadOptions, Sentence, TextBatch, UNSEEN, Vocabulary,
@@ -19,18 +19,11 @@ use super::model::{ModelSizes, TagModel, affix_options};
 use super::task::{counted_targets, read_options};
 use crate::error::{Error, Result};
 use crate::metrics::{EntityCounts, is_bio, share};
+use crate::model::{FileKind, Judgement};
 use crate::model_dir::ModelDir;
+use crate::numbers::{argmax, floats};
 use crate::recipe::Recipe;
 use qkv::gather::NONE;
-
-/// What the user says of a file that is to be read.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FileKind<'a> {
-    /// Its format; told by ending and content if `None`.
-    pub format: Option<&'a str>,
-    /// Its encoding; that of the training data if `None`.
-    pub encoding: Option<&'a str>,
-}
 
 /// What a tagger reached on labelled data.
 #[derive(Clone, Debug)]
@@ -51,6 +44,19 @@ pub struct Evaluation {
     pub warnings: Vec<String>,
 }
 
+impl From<Evaluation> for Judgement {
+    fn from(evaluation: Evaluation) -> Self {
+        let Evaluation { examples, tokens, loss, accuracy, entities, seconds, warnings } = evaluation;
+        let mut metrics = vec![("accuracy", accuracy), ("loss", loss)];
+        let mut remarks = Vec::new();
+        if let Some(entities) = entities {
+            metrics.extend([("f1", entities.f1()), ("precision", entities.precision()), ("recall", entities.recall())]);
+            remarks.push(("f1", format!("{} of {} entities", entities.right, entities.wanted)));
+        }
+        Self { examples, tokens, metrics, remarks, seconds, warnings }
+    }
+}
+
 /// A model with what it needs to be used.
 #[derive(Debug)]
 pub struct Tagger {
@@ -68,6 +74,12 @@ struct Vocabularies {
     labels: Labels,
 }
 
+/// The content of `vocab.json`.
+pub(super) fn vocab_json(words: &Vocabulary, labels: &Labels) -> Vec<u8> {
+    let vocabularies = Vocabularies { words: words.clone(), labels: labels.clone() };
+    serde_json::to_vec(&vocabularies).expect("words and labels are strings")
+}
+
 impl Tagger {
     pub(super) fn new(recipe: Recipe, vocabulary: Vocabulary, labels: Labels, model: TagModel) -> Self {
         let affixes = affix_options(&recipe);
@@ -80,21 +92,20 @@ impl Tagger {
     /// If a part is missing, cut short, changed, or of a newer version.
     pub fn load(path: &Path) -> Result<Self> {
         let dir = ModelDir::open(path)?;
+        let recipe = dir.recipe()?;
+        Self::read(&dir, recipe)
+    }
+
+    /// Reads what is in a model directory, to be used as `recipe` says.
+    pub(crate) fn read(dir: &ModelDir, recipe: Recipe) -> Result<Self> {
         let content = dir.read("vocab.json")?;
         let Vocabularies { words, labels } =
             serde_json::from_slice(&content).map_err(|e| dir.broken("vocab.json", &e.to_string()))?;
-        let recipe = dir.recipe()?;
         let sizes = ModelSizes { vocabulary: words.len(), labels: labels.len(), pretrained: None };
         let device = Device::flex();
         let model = TagModel::new(&recipe, &sizes, &Init::new(0, &device));
         let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
         Ok(Self::new(recipe, words, labels, model))
-    }
-
-    /// The content of `vocab.json`.
-    pub fn vocab_json(&self) -> Vec<u8> {
-        let vocabularies = Vocabularies { words: self.vocabulary.clone(), labels: self.labels.clone() };
-        serde_json::to_vec(&vocabularies).expect("words and labels are strings")
     }
 
     /// The recipe it was trained by.
@@ -191,10 +202,6 @@ impl Tagger {
     }
 }
 
-fn floats(data: TensorData) -> Vec<f32> {
-    data.try_to_vec().expect("results are f32, the only precision there is")
-}
-
 /// For each sentence its number and its label ids.
 fn predicted(
     model: &TagModel,
@@ -217,17 +224,6 @@ fn class_logits(model: &TagModel, batch: &TextBatch) -> Vec<f32> {
     }
     let layout = Layout::new(batch.offsets.clone());
     floats(model.forward(batch, &layout, &Pass::inference()).into_data())
-}
-
-/// The first of the highest.
-fn argmax(row: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, x) in row.iter().enumerate() {
-        if *x > row[best] {
-            best = i;
-        }
-    }
-    best as u32
 }
 
 /// Judges `model` on `encoded`.

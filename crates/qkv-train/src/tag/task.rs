@@ -8,20 +8,21 @@ use qkv::random::Key;
 use qkv_data::builtin::Part;
 use qkv_data::{
     Column, EncodedSentences, Format, Labels, ReadOptions, Sentence, Source, TextBatch, UNSEEN, Vocabulary,
-    VocabularyOptions, carve, check_lengths, read_tagged, read_vectors,
+    VocabularyOptions, carve, check_lengths, plan_epoch, read_tagged, read_vectors,
 };
 use qkv_nn::attention::Layout;
 use qkv_nn::layers::{Init, Pass};
 use qkv_nn::ops::cross_entropy;
 
 use super::model::{ModelSizes, TagModel, affix_options};
-use super::tagger::{Evaluation, Tagger, evaluate};
+use super::tagger::{Evaluation, Tagger, evaluate, vocab_json};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::memory;
 use crate::metrics::is_bio;
 use crate::recipe::{Recipe, Words};
-use crate::trainer::{Scores, Task};
+use crate::run::{Count, Prepared};
+use crate::trainer::{Criterion, Scores, Task};
 
 /// A tagger's data, ready to be trained on.
 #[derive(Debug)]
@@ -44,17 +45,13 @@ impl TagTask {
     pub fn prepare(recipe: &Recipe) -> Result<Self> {
         recipe.check()?;
         let data = &recipe.data;
-        let Some(train_path) = &data.train else {
-            return Err(Error::Recipe("no training data: set data.train in the recipe, or give --train FILE".into()));
-        };
+        let train_path = recipe.train_path()?;
         let options = read_options(recipe, Part::Train)?;
-        let mut train = read_tagged(train_path.as_str(), &options)?;
-        check_lengths(&train, train_path.as_str(), data.max_tokens)?;
+        let mut train = read_tagged(train_path, &options)?;
+        check_lengths(&train, train_path, data.max_tokens)?;
         let (dev, dev_path) = match (&data.dev, Source::parse(train_path)) {
-            (Some(path), _) => (read_tagged(path.as_str(), &read_options(recipe, Part::Dev)?)?, path),
-            (None, Source::Builtin(_)) => {
-                (read_tagged(train_path.as_str(), &read_options(recipe, Part::Dev)?)?, train_path)
-            }
+            (Some(path), _) => (read_tagged(path.as_str(), &read_options(recipe, Part::Dev)?)?, path.as_str()),
+            (None, Source::Builtin(_)) => (read_tagged(train_path, &read_options(recipe, Part::Dev)?)?, train_path),
             (None, _) => {
                 let (stay, go) = carve(train.len(), data.dev_fraction, recipe.training.seed)?;
                 let dev = go.iter().map(|&i| train[i].clone()).collect();
@@ -129,21 +126,6 @@ impl TagTask {
         Ok(Self { recipe, vocabulary, labels, sizes, train, lengths, dev, warnings })
     }
 
-    /// The recipe, with what the data decided filled in.
-    pub fn recipe(&self) -> &Recipe {
-        &self.recipe
-    }
-
-    /// What the user should know of the data, a line each.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// Words known (the unknown is none), labels, training tokens, dev tokens.
-    pub fn counts(&self) -> [usize; 4] {
-        [self.vocabulary.len() - 1, self.labels.len(), self.train.tokens(), self.dev.tokens()]
-    }
-
     /// A finished model with what it needs to be used.
     pub fn tagger(&self, model: TagModel) -> Tagger {
         Tagger::new(self.recipe.clone(), self.vocabulary.clone(), self.labels.clone(), model)
@@ -159,22 +141,53 @@ impl TagTask {
 }
 
 /// `ids` with a share of `rate` replaced by `instead`.
-fn hidden(ids: &Arc<[u32]>, rate: f64, instead: u32, key: Key) -> Arc<[u32]> {
+pub(crate) fn hidden(ids: &Arc<[u32]>, rate: f64, instead: u32, key: Key) -> Arc<[u32]> {
     if rate == 0.0 {
         return ids.clone();
     }
     ids.iter().zip(0..).map(|(&id, i)| if f64::from(key.uniform(i)) < rate { instead } else { id }).collect()
 }
 
+impl Prepared for TagTask {
+    fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        vec![
+            Count { name: "words", title: "known words", number: self.vocabulary.len() - 1 },
+            Count { name: "labels", title: "labels", number: self.labels.len() },
+        ]
+    }
+
+    fn tokens(&self) -> [usize; 2] {
+        [self.train.tokens(), self.dev.tokens()]
+    }
+
+    fn vocab_json(&self) -> Vec<u8> {
+        vocab_json(&self.vocabulary, &self.labels)
+    }
+}
+
 impl Task for TagTask {
     type Model = TagModel;
+    type Example = usize;
 
     fn new_model(&self, init: &Init) -> TagModel {
         TagModel::new(&self.recipe, &self.sizes, init)
     }
 
-    fn lengths(&self) -> &[usize] {
-        &self.lengths
+    fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let training = &self.recipe.training;
+        plan_epoch(&self.lengths, training.batch_tokens, training.seed, epoch as u64)
+    }
+
+    fn length(&self, example: &usize) -> usize {
+        self.lengths[*example]
     }
 
     fn loss(&self, model: &TagModel, examples: &[usize], key: Key) -> Tensor<1> {
@@ -195,8 +208,9 @@ impl Task for TagTask {
         Scores { loss, metrics }
     }
 
-    fn metric(&self) -> &'static str {
-        if is_bio(self.labels.names().iter().map(String::as_str)) { "f1" } else { "accuracy" }
+    fn criterion(&self) -> Criterion {
+        let bio = is_bio(self.labels.names().iter().map(String::as_str));
+        Criterion::Highest(if bio { "f1" } else { "accuracy" })
     }
 
     fn fingerprint(&self) -> String {
@@ -215,7 +229,7 @@ impl Task for TagTask {
 }
 
 /// A parameter in training is four numbers: itself, its gradient, two moments.
-const BYTES_PER_PARAMETER: u128 = 16;
+pub(crate) const BYTES_PER_PARAMETER: u128 = 16;
 
 /// Keeps the draws that hide words and affixes apart from those of dropout.
 const HIDING_STREAM: u64 = 0xD0D0;

@@ -53,7 +53,7 @@ macro_rules! with_rows {
     };
 }
 
-pub(super) use with_rows;
+pub(crate) use with_rows;
 
 /// Splits `0..count` into as few parts of at most `most` as there can be, as even as they can be.
 #[inline(always)]
@@ -138,7 +138,7 @@ pub(crate) unsafe fn products<V: Vector, F: Finish<V>, const STRIDE: usize>(p: &
                     finish.prefetch(r * STRIDE + n * panel + V::LANES);
                 }
                 with_rows!(rows, V::PRODUCT_ROWS, ROWS => {
-                    let acc = product_tile::<V, ROWS>(left, p.height * SLAB, right, p.dim);
+                    let acc = product_tile::<V, ROWS, true>(left, p.height * SLAB, right, p.dim);
                     for (r, acc) in (row..).zip(acc) {
                         let at = r * STRIDE + n * panel;
                         finish.finish(acc[0], r, at).store(p.out.add(at));
@@ -156,7 +156,7 @@ pub(crate) unsafe fn products<V: Vector, F: Finish<V>, const STRIDE: usize>(p: &
 ///
 /// The instruction set of `V`; `left` holds `ROWS` rows in slabs `slab` numbers apart, `right` a panel of `dim` columns.
 #[inline(always)]
-unsafe fn product_tile<V: Vector, const ROWS: usize>(
+pub(crate) unsafe fn product_tile<V: Vector, const ROWS: usize, const NEXT: bool>(
     mut left: *const f32,
     slab: usize,
     mut right: *const f32,
@@ -170,9 +170,11 @@ unsafe fn product_tile<V: Vector, const ROWS: usize>(
             let steps = remaining.min(SLAB);
             for step in 0..steps {
                 let (b0, b1) = (V::load(right), V::load(right.add(V::LANES)));
-                // The next panel, which a window reaches too soon for the processor to guess it.
-                V::prefetch(right.wrapping_add(2 * V::LANES * dim));
-                V::prefetch(right.wrapping_add(2 * V::LANES * dim + V::LANES));
+                if NEXT {
+                    // The next panel, which a window reaches too soon for the processor to guess it.
+                    V::prefetch(right.wrapping_add(2 * V::LANES * dim));
+                    V::prefetch(right.wrapping_add(2 * V::LANES * dim + V::LANES));
+                }
                 right = right.add(2 * V::LANES);
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let a = V::splat(*left.add(r * SLAB + step));

@@ -1,0 +1,214 @@
+//! Memory that is used again.
+//!
+//! A step of training asks for the same buffers as the step before. Memory that is given back to the system in between comes
+//! again page by page, each of them zeroed and faulted in, at a cost like that of the arithmetic; so buffers go back to a
+//! [`Pool`], which hands them out with whatever they hold.
+
+use crate::attention::Workspace;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+/// After how many takings a buffer that nobody took is freed: some ten steps of training.
+const PATIENCE: u64 = 4096;
+
+/// Numbers of a vector that is worth keeping.
+const SMALL: usize = 4096;
+
+/// Free buffers. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Pool(Arc<Mutex<Free>>);
+
+#[derive(Debug, Default)]
+struct Free {
+    /// Vectors, likewise.
+    vectors: Vec<(u64, Vec<f32>)>,
+    /// What attention computes in.
+    workspaces: Vec<Workspace>,
+    /// Each with the time at which it came back.
+    buffers: Vec<(u64, Vec<Line>)>,
+    /// How many were taken.
+    time: u64,
+}
+
+impl Pool {
+    /// Without any buffer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// `len` numbers that begin on a cache line. What they are is not said. They come back when the buffer is dropped.
+    pub fn take(&self, len: usize) -> Buffer {
+        let lines = len.div_ceil(LINE);
+        let mut free = self.lock();
+        free.time += 1;
+        let time = free.time;
+        free.buffers.retain(|(since, _)| since + PATIENCE > time);
+        // the smallest that is large enough, unless it is so large that somebody else will want it
+        let fits = |lines_of: &Vec<Line>| (lines..=4 * lines + LINE).contains(&lines_of.len());
+        let found = (0..free.buffers.len()).filter(|&at| fits(&free.buffers[at].1));
+        let best = found.min_by_key(|&at| free.buffers[at].1.len());
+        let taken = best.map(|at| free.buffers.swap_remove(at).1);
+        drop(free);
+        Buffer { lines: taken.unwrap_or_else(|| vec![Line([0.0; LINE]); lines]), len, pool: self.clone() }
+    }
+
+    /// The same as a plain vector, for whoever must own one. It comes back by [`Pool::give`].
+    pub fn take_vec(&self, len: usize) -> Vec<f32> {
+        let mut free = self.lock();
+        free.time += 1;
+        let time = free.time;
+        free.vectors.retain(|(since, _)| since + PATIENCE > time);
+        let fits = |vector: &Vec<f32>| (len..=2 * len + LINE).contains(&vector.capacity());
+        let found = (0..free.vectors.len()).filter(|&at| fits(&free.vectors[at].1));
+        let best = found.min_by_key(|&at| free.vectors[at].1.capacity());
+        let taken = best.map(|at| free.vectors.swap_remove(at).1);
+        drop(free);
+        match taken {
+            Some(mut vector) => {
+                vector.resize(len, 0.0);
+                vector
+            }
+            None => vec![0.0; len],
+        }
+    }
+
+    /// Gives a vector for others to take.
+    pub fn give(&self, vector: Vec<f32>) {
+        // what is small the allocator keeps by itself
+        if vector.capacity() >= SMALL {
+            let mut free = self.lock();
+            let time = free.time;
+            free.vectors.push((time, vector));
+        }
+    }
+
+    /// Calls `run` with a workspace of attention, which is kept for the next call.
+    pub fn with_workspace<R>(&self, run: impl FnOnce(&mut Workspace) -> R) -> R {
+        let mut workspace = self.lock().workspaces.pop().unwrap_or_default();
+        let result = run(&mut workspace);
+        self.lock().workspaces.push(workspace);
+        result
+    }
+
+    /// Bytes that are held for whoever asks next.
+    pub fn bytes(&self) -> usize {
+        let free = self.lock();
+        let buffers = free.buffers.iter().map(|(_, lines)| lines.len() * size_of::<Line>());
+        let vectors = free.vectors.iter().map(|(_, vector)| vector.capacity() * size_of::<f32>());
+        buffers.sum::<usize>() + vectors.sum::<usize>() + free.workspaces.iter().map(Workspace::bytes).sum::<usize>()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        // A panic elsewhere leaves a list that is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Numbers from a [`Pool`].
+#[derive(Debug)]
+pub struct Buffer {
+    lines: Vec<Line>,
+    len: usize,
+    pool: Pool,
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: lines are numbers without gaps, and there are at least `len` of them.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above; the lines are borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+impl Buffer {
+    /// The same memory as half as many numbers of double precision.
+    pub fn as_f64(&self) -> &[f64] {
+        // SAFETY: any bits are a number; a line is aligned for it, and two numbers of it are one.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len / 2) }
+    }
+
+    /// The same, to be written to.
+    pub fn as_f64_mut(&mut self) -> &mut [f64] {
+        // SAFETY: as above; the lines are borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len / 2) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut free = self.pool.lock();
+        let time = free.time;
+        free.buffers.push((time, std::mem::take(&mut self.lines)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_back_is_handed_out_again() {
+        let pool = Pool::new();
+        let mut buffer = pool.take(100);
+        assert_eq!((buffer.len(), buffer.as_ptr().align_offset(64)), (100, 0));
+        buffer.fill(7.0);
+        drop(buffer);
+        assert_eq!(pool.bytes(), 7 * 64);
+        let again = pool.take(90);
+        assert_eq!((&again[..], pool.bytes()), (&[7.0; 90][..], 0));
+    }
+
+    #[test]
+    fn a_small_request_does_not_take_a_large_buffer() {
+        let pool = Pool::new();
+        drop(pool.take(1 << 20));
+        let _small = pool.take(10);
+        assert_eq!(pool.bytes(), 4 << 20);
+    }
+
+    #[test]
+    fn what_nobody_takes_is_freed() {
+        let pool = Pool::new();
+        drop(pool.take(1 << 20));
+        for _ in 0..=PATIENCE {
+            drop(pool.take(10));
+        }
+        assert!(pool.bytes() < 1000, "{} bytes", pool.bytes());
+    }
+
+    #[test]
+    fn vectors_come_back_as_long_as_they_are_asked_for() {
+        let pool = Pool::new();
+        let mut vector = pool.take_vec(10_000);
+        vector.fill(7.0);
+        let start = vector.as_ptr();
+        pool.give(vector);
+        let again = pool.take_vec(9_000);
+        assert_eq!((again.as_ptr(), again.len(), again[8_999]), (start, 9_000, 7.0));
+        pool.give(again);
+        let longer = pool.take_vec(10_000);
+        assert_eq!((longer.as_ptr(), longer.len()), (start, 10_000));
+        pool.give(vec![0.0; 10]);
+        assert_eq!(pool.bytes(), 0, "what is small is not kept");
+    }
+
+    #[test]
+    fn no_numbers_at_all() {
+        assert!(Pool::new().take(0).is_empty());
+    }
+}

@@ -1,0 +1,146 @@
+//! Blocks of rows, and how they are laid out as slabs.
+
+use super::Drop;
+use crate::attention::pack::SLAB;
+use crate::isa::{Target, isa_dispatch};
+
+/// Rows of a block at most: four tiles, which at 256 columns leave most of a second-level cache to the panels.
+const MOST_ROWS: usize = 56;
+
+/// Rows of a block at least, where there are so many: a tile.
+const FEW_ROWS: usize = 16;
+
+/// Into how many blocks few rows are cut, for as many threads.
+const FEW_BLOCKS: usize = 8;
+
+/// `dim` rounded up to whole slabs.
+pub(crate) fn padded(dim: usize) -> usize {
+    dim.next_multiple_of(SLAB)
+}
+
+/// How the rows of a batch are cut into blocks: by their number alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowBlocks {
+    /// All rows.
+    pub(crate) rows: usize,
+    /// Rows of each block but the last, which may have fewer.
+    pub(crate) height: usize,
+}
+
+impl RowBlocks {
+    /// The blocks of so many rows.
+    pub(crate) fn of(rows: usize) -> Self {
+        let count = rows.div_ceil(MOST_ROWS).max((rows / FEW_ROWS).min(FEW_BLOCKS)).max(1);
+        Self { rows, height: rows.div_ceil(count).max(1) }
+    }
+
+    /// How many blocks.
+    pub(crate) fn count(self) -> usize {
+        self.rows.div_ceil(self.height)
+    }
+
+    /// The first row of block `block`.
+    pub(crate) fn first(self, block: usize) -> usize {
+        block * self.height
+    }
+
+    /// Rows of block `block`.
+    pub(crate) fn rows_of(self, block: usize) -> usize {
+        self.height.min(self.rows - self.first(block))
+    }
+
+    /// Numbers that one block takes in slabs.
+    pub(crate) fn slabs_of_one(self, dim: usize) -> usize {
+        self.height * padded(dim)
+    }
+
+    /// Numbers that all blocks take in slabs.
+    pub(crate) fn slabs(self, dim: usize) -> usize {
+        self.count() * self.slabs_of_one(dim)
+    }
+}
+
+/// Rows that stand a stride apart in what callers hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    /// From the first number of the first row on.
+    pub(crate) x: &'a [f32],
+    /// From one row to the next.
+    pub(crate) stride: usize,
+    /// How many.
+    pub(crate) count: usize,
+    /// Numbers of each.
+    pub(crate) dim: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows without gaps.
+    pub(crate) fn dense(x: &'a [f32], dim: usize) -> Self {
+        Self { x, stride: dim, count: x.len() / dim, dim }
+    }
+}
+
+/// What is left of a column of slabs that begins at `first`.
+fn width_from(first: usize, dim: usize) -> usize {
+    SLAB.min(dim.saturating_sub(first))
+}
+
+#[inline(always)]
+fn pack_body<T: Target>(rows: Rows<'_>, height: usize, slabs: &mut [f32]) {
+    for (slab, slab_out) in slabs.chunks_exact_mut(height * SLAB).enumerate() {
+        let first = slab * SLAB;
+        let width = width_from(first, rows.dim);
+        for (row, out) in slab_out.as_chunks_mut::<SLAB>().0.iter_mut().take(rows.count).enumerate() {
+            copy_padded(&rows.x[row * rows.stride + first..][..width], out);
+        }
+    }
+}
+isa_dispatch!(
+    /// A block of rows as slabs of `height` rows.
+    pub(crate) fn pack(rows: Rows<'_>, height: usize, slabs: &mut [f32]) = pack_body
+);
+
+/// Whole slabs, which are nearly all, are copied without a call.
+#[inline(always)]
+fn copy_padded(x: &[f32], out: &mut [f32; SLAB]) {
+    match x.as_array() {
+        Some(x) => *out = *x,
+        None => {
+            out[..x.len()].copy_from_slice(x);
+            out[x.len()..].fill(0.0);
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_dropped_body<T: Target>(
+    rows: Rows<'_>,
+    first_row: usize,
+    drop: Option<Drop>,
+    height: usize,
+    slabs: &mut [f32],
+    sums: &mut [f32],
+) {
+    for (slab, slab_out) in slabs.chunks_exact_mut(height * SLAB).enumerate() {
+        let first = slab * SLAB;
+        let width = width_from(first, rows.dim);
+        let mut sum = [0.0; SLAB];
+        for (row, out) in slab_out.as_chunks_mut::<SLAB>().0.iter_mut().take(rows.count).enumerate() {
+            copy_padded(&rows.x[row * rows.stride + first..][..width], out);
+            if let Some(drop) = drop {
+                drop.row(out, (first_row + row) * rows.dim + first);
+            }
+            for (sum, x) in sum.iter_mut().zip(&*out) {
+                *sum += x;
+            }
+        }
+        sums[first..first + width].copy_from_slice(&sum[..width]);
+    }
+}
+isa_dispatch!(
+    /// The same of `dropout(x)`, of which the block begins with row `first_row` of the batch; `sums` `[dim]` receives the sum of
+    /// its rows.
+    pub(crate) fn pack_dropped(
+        rows: Rows<'_>, first_row: usize, drop: Option<Drop>, height: usize, slabs: &mut [f32], sums: &mut [f32],
+    ) = pack_dropped_body
+);
