@@ -188,6 +188,10 @@ impl Prepared {
     /// # Panics
     /// If it is called again after a panic.
     pub fn step(&mut self) -> Result<()> {
+        qkv::awake(|| self.one_step())
+    }
+
+    fn one_step(&mut self) -> Result<()> {
         let model = self.model.take().expect("no step is running");
         let Some(moments) = &mut self.moments else {
             black_box(model.forward(self.words.clone(), &self.layout, &Pass::inference()));

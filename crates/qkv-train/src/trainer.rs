@@ -417,6 +417,10 @@ impl<'a, T: Task> Run<'a, T> {
 
     /// One optimiser step; returns the loss before it.
     fn step(&mut self, batch: &[T::Example], rate: f64) -> Result<f64> {
+        qkv::awake(|| self.one_step(batch, rate))
+    }
+
+    fn one_step(&mut self, batch: &[T::Example], rate: f64) -> Result<f64> {
         let training = &self.recipe.training;
         let key = Key::new(training.seed).fold(TRAINING_STREAM).fold(self.state.step);
         let model = self.model.take().expect("no step is running");

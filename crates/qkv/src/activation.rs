@@ -1,4 +1,5 @@
-//! Bias and activation in one pass over memory: what follows the matrix product of a linear layer.
+//! Bias and activation in one pass over memory: what follows the matrix product of a linear layer. ([`linear`](mod@crate::linear)
+//! does both at once; this is for products from elsewhere.)
 //!
 //! ```text
 //! forward    z = x + bias;  out = act(z)

@@ -5,8 +5,7 @@
 //! backward   d_table_r = Σ_{(i, f): ids[i, f] = r} d_out_i     (i, f) ascending
 //! ```
 //!
-//! One pair serves embeddings, sums of several features, packing (pick the rows that are there) and unpacking (NONE where
-//! there is none). The backward pass first sorts the positions by row, by counting, so that each row of the table has one
+//! One pair serves embeddings, sums of several features, and windows (NONE beyond an end). The backward pass first sorts the positions by row, by counting, so that each row of the table has one
 //! owner and a fixed order of additions; no two threads ever write to one row.
 
 use crate::blocks;

@@ -16,6 +16,7 @@
 //! `docs/arithmetic.md` of the repository.
 
 pub mod attention;
+mod awake;
 mod blocks;
 mod math;
 mod simd;
@@ -44,6 +45,7 @@ pub mod sublayer;
 #[cfg(test)]
 mod testing;
 
+pub use awake::awake;
 pub use csr::Csr;
 pub use isa::{Isa, IsaError};
 pub use offsets::{Offsets, ShapeError};

@@ -10,8 +10,8 @@ use crate::activation::Activation;
 use crate::math::sum_rows;
 use crate::pool::{Buffer, Pool};
 use crate::product::{
-    Columns, Finish, Panels, Place, Product, RowBlocks, Rows, Sink, deactivate_rows, for_each, gradient, pack,
-    pack_dropped, product,
+    Columns, Finish, Gradient, Panels, Place, Product, RowBlocks, Rows, Sink, deactivate_rows, for_each, pack,
+    pack_dropped, product, weight_gradients,
 };
 use crate::sublayer::part;
 
@@ -156,7 +156,7 @@ pub fn linear_backward(
     });
     sum_rows(&sums, gradients.bias);
     let (left, right) = (Columns::all(blocks, &x_slabs, dim_in), Columns::all(blocks, &d_z, dim_out));
-    gradient(blocks, left, right, gradients.weight);
+    weight_gradients(blocks, [Gradient { left, right, out: gradients.weight }]);
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Matrix products outside the attention tiles: a thin layer over the `gemm` crate.
+//! Matrix products without anything around them, as the recurrent layer needs one: a thin layer over the `gemm` crate.
+//! Layers multiply by [`product`](crate::product).
 //!
 //! `gemm` picks its own instruction set, whatever `QKV_ISA` says. It never splits the inner dimension between threads,
 //! so that the bits do not depend on their number; a test here holds it to that.

@@ -5,7 +5,8 @@
 //! [`Pool`], which hands them out with whatever they hold.
 
 use crate::attention::Workspace;
-use std::ops::{Deref, DerefMut};
+use std::cmp::Reverse;
+use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Numbers of a cache line.
@@ -15,8 +16,8 @@ const LINE: usize = 16;
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
 
-/// After how many takings a buffer that nobody took is freed: some ten steps of training.
-const PATIENCE: u64 = 4096;
+/// After how many comings and goings a buffer that nobody took is freed: some ten steps of training.
+const PATIENCE: u64 = 8192;
 
 /// Numbers of a vector that is worth keeping.
 const SMALL: usize = 4096;
@@ -25,15 +26,38 @@ const SMALL: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct Pool(Arc<Mutex<Free>>);
 
+/// Memory that nobody uses.
+#[derive(Debug)]
+struct Idle<T> {
+    memory: T,
+    /// When it came back.
+    since: u64,
+    /// The thread that had it: it may still be in that one's cache.
+    thread: Option<usize>,
+}
+
+/// Takes what is in `range` by its `size`: the smallest, of those what the calling thread had, and of those the last.
+fn take_best<T>(
+    idle: &mut Vec<Idle<T>>,
+    range: RangeInclusive<usize>,
+    size: impl Fn(&T) -> usize,
+    time: u64,
+) -> Option<T> {
+    idle.retain(|idle| idle.since + PATIENCE > time);
+    let thread = rayon::current_thread_index();
+    let fits = (0..idle.len()).filter(|&at| range.contains(&size(&idle[at].memory)));
+    let rank = |&at: &usize| (size(&idle[at].memory), idle[at].thread != thread, Reverse(idle[at].since));
+    let best = fits.min_by_key(rank)?;
+    Some(idle.swap_remove(best).memory)
+}
+
 #[derive(Debug, Default)]
 struct Free {
-    /// Vectors, likewise.
-    vectors: Vec<(u64, Vec<f32>)>,
+    buffers: Vec<Idle<Vec<Line>>>,
+    vectors: Vec<Idle<Vec<f32>>>,
     /// What attention computes in.
     workspaces: Vec<Workspace>,
-    /// Each with the time at which it came back.
-    buffers: Vec<(u64, Vec<Line>)>,
-    /// How many were taken.
+    /// How many came and went.
     time: u64,
 }
 
@@ -49,12 +73,8 @@ impl Pool {
         let mut free = self.lock();
         free.time += 1;
         let time = free.time;
-        free.buffers.retain(|(since, _)| since + PATIENCE > time);
-        // the smallest that is large enough, unless it is so large that somebody else will want it
-        let fits = |lines_of: &Vec<Line>| (lines..=4 * lines + LINE).contains(&lines_of.len());
-        let found = (0..free.buffers.len()).filter(|&at| fits(&free.buffers[at].1));
-        let best = found.min_by_key(|&at| free.buffers[at].1.len());
-        let taken = best.map(|at| free.buffers.swap_remove(at).1);
+        // not one so large that somebody else will want it
+        let taken = take_best(&mut free.buffers, lines..=4 * lines + LINE, Vec::len, time);
         drop(free);
         Buffer { lines: taken.unwrap_or_else(|| vec![Line([0.0; LINE]); lines]), len, pool: self.clone() }
     }
@@ -64,11 +84,7 @@ impl Pool {
         let mut free = self.lock();
         free.time += 1;
         let time = free.time;
-        free.vectors.retain(|(since, _)| since + PATIENCE > time);
-        let fits = |vector: &Vec<f32>| (len..=2 * len + LINE).contains(&vector.capacity());
-        let found = (0..free.vectors.len()).filter(|&at| fits(&free.vectors[at].1));
-        let best = found.min_by_key(|&at| free.vectors[at].1.capacity());
-        let taken = best.map(|at| free.vectors.swap_remove(at).1);
+        let taken = take_best(&mut free.vectors, len..=2 * len + LINE, Vec::capacity, time);
         drop(free);
         match taken {
             Some(mut vector) => {
@@ -84,8 +100,9 @@ impl Pool {
         // what is small the allocator keeps by itself
         if vector.capacity() >= SMALL {
             let mut free = self.lock();
-            let time = free.time;
-            free.vectors.push((time, vector));
+            free.time += 1;
+            let idle = Idle { memory: vector, since: free.time, thread: rayon::current_thread_index() };
+            free.vectors.push(idle);
         }
     }
 
@@ -100,8 +117,8 @@ impl Pool {
     /// Bytes that are held for whoever asks next.
     pub fn bytes(&self) -> usize {
         let free = self.lock();
-        let buffers = free.buffers.iter().map(|(_, lines)| lines.len() * size_of::<Line>());
-        let vectors = free.vectors.iter().map(|(_, vector)| vector.capacity() * size_of::<f32>());
+        let buffers = free.buffers.iter().map(|idle| idle.memory.len() * size_of::<Line>());
+        let vectors = free.vectors.iter().map(|idle| idle.memory.capacity() * size_of::<f32>());
         buffers.sum::<usize>() + vectors.sum::<usize>() + free.workspaces.iter().map(Workspace::bytes).sum::<usize>()
     }
 
@@ -152,8 +169,10 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut free = self.pool.lock();
-        let time = free.time;
-        free.buffers.push((time, std::mem::take(&mut self.lines)));
+        free.time += 1;
+        let memory = std::mem::take(&mut self.lines);
+        let idle = Idle { memory, since: free.time, thread: rayon::current_thread_index() };
+        free.buffers.push(idle);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Which rows of a batch belong together, and how its sets are laid side by side for Burn's operations: worked out once for
-//! a batch, when first asked for, and used by each layer.
+//! a batch, when first asked for. The kernels need the offsets alone; groups are for devices without them.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;

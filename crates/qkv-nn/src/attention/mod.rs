@@ -1,4 +1,5 @@
-//! Attention over packed sets: the one function that every layer calls, [`attention`].
+//! Attention over packed sets, of queries, keys and values that are there: [`attention`]. The layers have it inside an
+//! operation of their own, [`self_attention`](crate::ops::self_attention), with the same options.
 //!
 //! On the CPU it is one operation over the kernels of the crate `qkv`, forward and backward (`fused.rs`). Its twin, which
 //! other devices run and tests compare with, stands on Burn's own operations (`composed.rs`): sets of like length are laid side

@@ -1,8 +1,9 @@
-//! Operations that stand in the hot path, each as one Burn backend extension with a hand-written backward pass.
+//! Operations that stand in the hot path, each as one Burn backend extension with a hand-written backward pass: from single
+//! steps, as [`linear`] or [`dropout`], to whole halves of a block, [`self_attention`] and [`feed_forward`].
 //!
 //! A file holds one operation: the extension trait, its kernel call on the CPU, its gradient, the public function on
 //! tensors, and its *twin*, the same thing composed of Burn's own operations. The twin is what tests compare with, and
-//! what a device without our kernels is to run. Arithmetic does not belong here: it lives in the crate `qkv`.
+//! what a device without our kernels runs. Arithmetic does not belong here: it lives in the crate `qkv`.
 
 mod cross_entropy;
 mod dropout;

@@ -48,7 +48,7 @@ pub(super) fn judge(model: &GenerateModel, ids: &[u32], context: usize, batch_to
     for batch in plan_in_order(&lengths, batch_tokens) {
         let batch: Vec<_> = batch.into_iter().map(|window| windows[window].clone()).collect();
         let (inputs, targets, offsets) = packed(ids, &batch);
-        let vocab_logits = model.forward(inputs, &Layout::new(offsets), &Pass::inference());
+        let vocab_logits = qkv::awake(|| model.forward(inputs, &Layout::new(offsets), &Pass::inference()));
         let vocabulary = vocab_logits.dims()[1];
         let vocab_logits = floats(vocab_logits.into_data());
         let mut lse = vec![0.0; targets.len()];

@@ -223,7 +223,7 @@ fn class_logits(model: &TagModel, batch: &TextBatch) -> Vec<f32> {
         return Vec::new();
     }
     let layout = Layout::new(batch.offsets.clone());
-    floats(model.forward(batch, &layout, &Pass::inference()).into_data())
+    floats(qkv::awake(|| model.forward(batch, &layout, &Pass::inference())).into_data())
 }
 
 /// Judges `model` on `encoded`.

@@ -42,18 +42,31 @@ impl<'a> Columns<'a> {
 }
 
 /// `out[i][n] = Σ_r left[r][i] · right[r][n]`, overwritten, `[left.dim, right.dim]`.
-pub(crate) fn gradient(blocks: RowBlocks, left: Columns<'_>, right: Columns<'_>, out: &mut [f32]) {
-    assert_eq!(out.len(), left.dim * right.dim, "gradient: out is not [{}, {}]", left.dim, right.dim);
-    if blocks.rows == 0 || out.is_empty() {
-        return out.fill(0.0);
+pub(crate) struct Gradient<'a> {
+    pub(crate) left: Columns<'a>,
+    pub(crate) right: Columns<'a>,
+    pub(crate) out: &'a mut [f32],
+}
+
+/// Several gradients over the rows of one batch.
+pub(crate) fn weight_gradients<const N: usize>(blocks: RowBlocks, all: [Gradient<'_>; N]) {
+    let mut work = 0;
+    for Gradient { left, right, out } in &all {
+        assert_eq!(out.len(), left.dim * right.dim, "gradient: out is not [{}, {}]", left.dim, right.dim);
+        if blocks.rows > 0 {
+            left.check(blocks);
+            right.check(blocks);
+        }
+        work += blocks.rows * out.len();
     }
-    left.check(blocks);
-    right.check(blocks);
-    let operands = Operands { blocks, left, right };
-    let work = blocks.rows * left.dim * right.dim;
-    let rows = if left.dim < 4 * TASK_ROWS { FEW_TASK_ROWS } else { TASK_ROWS };
-    for_each(work, out.chunks_mut(rows * right.dim).enumerate(), |(task, out)| {
-        rows_of_gradient(&operands, task * rows, out);
+    let tasks = all.into_iter().flat_map(|Gradient { left, right, out }| {
+        let rows = if left.dim < 4 * TASK_ROWS { FEW_TASK_ROWS } else { TASK_ROWS };
+        let parts = out.chunks_mut((rows * right.dim).max(1)).enumerate();
+        parts.map(move |(part, out)| (Operands { blocks, left, right }, part * rows, out))
+    });
+    for_each(work, tasks, |(operands, first, out)| match blocks.rows {
+        0 => out.fill(0.0),
+        _ => rows_of_gradient(&operands, first, out),
     });
 }
 

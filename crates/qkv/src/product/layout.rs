@@ -13,6 +13,9 @@ const FEW_ROWS: usize = 16;
 /// Into how many blocks few rows are cut, for as many threads.
 const FEW_BLOCKS: usize = 8;
 
+/// Many blocks come in multiples of this, so that two threads have done as many at the end.
+const EVEN: usize = 2;
+
 /// `dim` rounded up to whole slabs.
 pub(crate) fn padded(dim: usize) -> usize {
     dim.next_multiple_of(SLAB)
@@ -30,7 +33,10 @@ pub(crate) struct RowBlocks {
 impl RowBlocks {
     /// The blocks of so many rows.
     pub(crate) fn of(rows: usize) -> Self {
-        let count = rows.div_ceil(MOST_ROWS).max((rows / FEW_ROWS).min(FEW_BLOCKS)).max(1);
+        let count = match rows.div_ceil(MOST_ROWS) {
+            few if few < FEW_BLOCKS => few.max((rows / FEW_ROWS).min(FEW_BLOCKS)).max(1),
+            many => many.next_multiple_of(EVEN),
+        };
         Self { rows, height: rows.div_ceil(count).max(1) }
     }
 

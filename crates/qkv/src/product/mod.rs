@@ -27,9 +27,9 @@ mod layout;
 mod panels;
 
 pub(crate) use finish::{Drop, Finish, Place, Sink, deactivate_rows};
-pub(crate) use gradient::{Columns, gradient};
+pub(crate) use gradient::{Columns, Gradient, weight_gradients};
 pub(crate) use layout::{RowBlocks, Rows, pack, pack_dropped, padded};
-pub use panels::Panels;
+pub use panels::{Panels, Weights};
 
 use crate::attention::micro::{even_parts, product_tile, with_rows};
 use crate::attention::pack::SLAB;

@@ -344,3 +344,7 @@ fn a_gradient_of_another_shape_panics() {
 fn a_rate_of_one_panics() {
     Drop::new(Some((1.0, Key::new(1))));
 }
+
+fn gradient(blocks: RowBlocks, left: Columns<'_>, right: Columns<'_>, out: &mut [f32]) {
+    weight_gradients(blocks, [Gradient { left, right, out }]);
+}

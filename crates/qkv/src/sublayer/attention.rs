@@ -19,8 +19,8 @@ use crate::offsets::Offsets;
 use crate::options::Options;
 use crate::pool::{Buffer, Pool};
 use crate::product::{
-    Columns, Drop, Finish, Panels, Place, Product, RowBlocks, Rows, Sink, for_each, gradient, pack, pack_dropped,
-    padded, product,
+    Columns, Drop, Finish, Gradient, Panels, Place, Product, RowBlocks, Rows, Sink, Weights, for_each, pack,
+    pack_dropped, padded, product, weight_gradients,
 };
 use crate::random::Key;
 
@@ -83,7 +83,9 @@ impl SelfAttention<'_> {
     /// The weights as the forward pass wants them.
     pub fn panels(&self, pool: &Pool) -> [Panels; 2] {
         let d_model = self.d_model();
-        [Panels::side_by_side(&self.weights, d_model, pool), Panels::side_by_side(&[self.output_weight], d_model, pool)]
+        let projection = Weights::SideBySide { parts: &self.weights, inner: d_model };
+        let output = Weights::SideBySide { parts: &[self.output_weight], inner: d_model };
+        Panels::of([projection, output], pool)
     }
 
     fn d_model(&self) -> usize {
@@ -245,7 +247,9 @@ impl SelfAttention<'_> {
         let mut sums = pool.take(blocks.count() * per_block);
 
         // undoes `out = norm(r)`, `r = x + dropout(o · w_o + b_o)`
-        let transposed = Panels::transposed(&[self.output_weight], d_model, pool);
+        let projection = Weights::Transposed { parts: &self.weights, columns: d_model };
+        let output = Weights::Transposed { parts: &[self.output_weight], columns: d_model };
+        let [projection, output] = Panels::of([projection, output], pool);
         let (mut d_s, mut o) = (pool.take(blocks.slabs(d_model)), pool.take(blocks.slabs(d_model)));
         let (mut d_r, mut d_attended) = (pool.take(if before { 0 } else { x.len() }), pool.take(tokens * d_model));
         let mut behind = saved.sum.as_deref().unwrap_or_default().chunks(rows_len);
@@ -270,11 +274,9 @@ impl SelfAttention<'_> {
             pack_dropped(Rows::dense(d_r, d_model), first_row, drop, height, d_s, &mut d_bias[..d_model]);
             pack(Rows::dense(attended, d_model), height, o);
             let sink = Sink { out: d_attended, place: Place::Rows { stride: d_model } };
-            let product_of = Product { left: d_s, height, rows: d_out.len() / d_model, panels: &transposed };
+            let product_of = Product { left: d_s, height, rows: d_out.len() / d_model, panels: &output };
             product(&product_of, &mut Finish::Plain { bias: None, sink });
         });
-        let [o, d_s] = [&o, &d_s].map(|slabs| Columns::all(blocks, slabs, d_model));
-        gradient(blocks, o, d_s, gradients.output_weight);
 
         // undoes attention
         let mut d_projections = pool.take(3 * tokens * d_model);
@@ -290,7 +292,6 @@ impl SelfAttention<'_> {
         .unwrap_or_else(|error| panic!("self_attention: {error}"));
 
         // undoes `q, k, v = h · w + b`, then `h = norm(x)`
-        let transposed = Panels::transposed(&self.weights, d_model, pool);
         let part_slabs = height * padded(d_model);
         let (mut h, mut d_qkv) = (pool.take(blocks.slabs(d_model)), pool.take(3 * blocks.slabs(d_model)));
         let inputs = x.chunks(rows_len).zip(d_projections.chunks_mut(3 * rows_len));
@@ -320,7 +321,7 @@ impl SelfAttention<'_> {
             }
             let d_h = if before { &mut *scratch } else { &mut *d_x };
             let sink = Sink { out: d_h, place: Place::Rows { stride: d_model } };
-            let product_of = Product { left: d_qkv, height, rows, panels: &transposed };
+            let product_of = Product { left: d_qkv, height, rows, panels: &projection };
             product(&product_of, &mut Finish::Plain { bias: None, sink });
             if before {
                 let (d_gamma, rest) = d_norm.split_at_mut(d_model);
@@ -332,11 +333,16 @@ impl SelfAttention<'_> {
         column(0, gradients.gamma);
         column(1, gradients.beta);
         column(2, gradients.output_bias);
-        let h = Columns::all(blocks, &h, d_model);
-        for (number, (d_weight, d_bias)) in gradients.weights.into_iter().zip(gradients.biases).enumerate() {
+        for (number, d_bias) in gradients.biases.into_iter().enumerate() {
             column(3 + number, d_bias);
-            let slabs = &d_qkv[(number * part_slabs).min(d_qkv.len())..];
-            gradient(blocks, h, Columns { slabs, next: 3 * part_slabs, dim: d_model }, d_weight);
         }
+        let [h, o, d_s] = [&h, &o, &d_s].map(|slabs| Columns::all(blocks, slabs, d_model));
+        let [query, key, value] = gradients.weights;
+        let projection = |number: usize, out| {
+            let slabs = &d_qkv[(number * part_slabs).min(d_qkv.len())..];
+            Gradient { left: h, right: Columns { slabs, next: 3 * part_slabs, dim: d_model }, out }
+        };
+        let output = Gradient { left: o, right: d_s, out: gradients.output_weight };
+        weight_gradients(blocks, [projection(0, query), projection(1, key), projection(2, value), output]);
     }
 }

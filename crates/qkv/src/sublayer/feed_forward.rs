@@ -14,8 +14,8 @@ use crate::math::add_to;
 use crate::norm::denormalise;
 use crate::pool::{Buffer, Pool};
 use crate::product::{
-    Columns, Drop, Finish, Panels, Place, Product, RowBlocks, Rows, Sink, for_each, gradient, pack, pack_dropped,
-    product,
+    Columns, Drop, Finish, Gradient, Panels, Place, Product, RowBlocks, Rows, Sink, Weights, for_each, pack,
+    pack_dropped, product, weight_gradients,
 };
 use crate::random::Key;
 
@@ -69,7 +69,9 @@ impl FeedForward<'_> {
     /// The weights as the forward pass wants them.
     pub fn panels(&self, pool: &Pool) -> [Panels; 2] {
         let (d_model, d_ff) = self.dims();
-        [Panels::side_by_side(&[self.up_weight], d_model, pool), Panels::side_by_side(&[self.down_weight], d_ff, pool)]
+        let up = Weights::SideBySide { parts: &[self.up_weight], inner: d_model };
+        let down = Weights::SideBySide { parts: &[self.down_weight], inner: d_ff };
+        Panels::of([up, down], pool)
     }
 
     fn dims(&self) -> (usize, usize) {
@@ -200,8 +202,9 @@ impl FeedForward<'_> {
             "feed_forward: what was saved is of another batch"
         );
         let [hidden_drop, drop] = [self.hidden_dropout, self.dropout].map(Drop::new);
-        let up = Panels::transposed(&[self.up_weight], d_model, pool);
-        let down = Panels::transposed(&[self.down_weight], d_ff, pool);
+        let up = Weights::Transposed { parts: &[self.up_weight], columns: d_model };
+        let down = Weights::Transposed { parts: &[self.down_weight], columns: d_ff };
+        let [up, down] = Panels::of([up, down], pool);
         let mut h = pool.take(blocks.slabs(d_model));
         let mut d_s = pool.take(blocks.slabs(d_model));
         let mut d_z = pool.take(blocks.slabs(d_ff));
@@ -275,7 +278,8 @@ impl FeedForward<'_> {
         // (`pre` holds a by now)
         let [h, d_s] = [&h, &d_s].map(|slabs| Columns::all(blocks, slabs, d_model));
         let [a, d_z] = [&saved.pre, &d_z].map(|slabs| Columns::all(blocks, slabs, d_ff));
-        gradient(blocks, h, d_z, gradients.up_weight);
-        gradient(blocks, a, d_s, gradients.down_weight);
+        let up = Gradient { left: h, right: d_z, out: gradients.up_weight };
+        let down = Gradient { left: a, right: d_s, out: gradients.down_weight };
+        weight_gradients(blocks, [up, down]);
     }
 }

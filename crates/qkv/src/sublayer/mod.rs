@@ -13,7 +13,7 @@
 //! before the activation, the projections and the result of attention, mean and deviation of each row. Norm, activation and
 //! dropout are computed again.
 //!
-//! `docs/training.md` of the repository has the formulas of the backward pass, `docs/performance.md` what they cost.
+//! `docs/arithmetic.md` of the repository derives the backward pass, `docs/performance.md` says what it costs.
 
 mod attention;
 mod feed_forward;

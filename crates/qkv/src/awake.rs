@@ -1,0 +1,83 @@
+//! Keeping the threads of a pool awake while one of them goes from one piece of parallel work to the next.
+//!
+//! A thread of a rayon pool that has found no work for some 20 µs goes to sleep, and to wake it takes longer than many a piece of
+//! a training step does. [`awake`] lets the others look for work all the time until a function has returned.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Runs `run` on this thread while all others of its rayon pool stay awake: a step of training, say, whose pieces are done in
+/// parallel one after the other. They use their processors for it, so what waits for something else does not belong here.
+///
+/// On a thread that belongs to no pool, or to one of a single thread, this only calls `run`.
+pub fn awake<R>(run: impl FnOnce() -> R) -> R {
+    let threads = rayon::current_num_threads();
+    let Some(home) = rayon::current_thread_index().filter(|_| threads > 1) else { return run() };
+    let done = AtomicBool::new(false);
+    rayon::in_place_scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|_| {
+                // This thread waits for `run` itself when it finds the task here, and would wait for ever.
+                if rayon::current_thread_index() != Some(home) {
+                    look_for_work(&done);
+                }
+            });
+        }
+        let _end = End(&done);
+        run()
+    })
+}
+
+fn look_for_work(done: &AtomicBool) {
+    while !done.load(Ordering::Acquire) {
+        if rayon::yield_now() != Some(rayon::Yield::Executed) {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Says that it is over, even if `run` panics.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rayon::prelude::*;
+
+    fn in_pool<R: Send>(threads: usize, run: impl FnOnce() -> R + Send) -> R {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(run)
+    }
+
+    #[test]
+    fn parallel_work_within_is_done_and_its_result_comes_back() {
+        for threads in [1, 2, 5] {
+            let sums: Vec<u64> = in_pool(threads, || {
+                awake(|| (0..200).map(|n| (0..n).into_par_iter().map(|x: u64| x * x).sum()).collect())
+            });
+            assert!(sums.iter().zip(0..).all(|(&sum, n)| sum == (0..n).map(|x: u64| x * x).sum::<u64>()));
+        }
+    }
+
+    #[test]
+    fn one_within_another_ends() {
+        let found = in_pool(3, || awake(|| awake(|| (0..1000_u64).into_par_iter().sum::<u64>())));
+        assert_eq!(found, 499_500);
+    }
+
+    #[test]
+    fn a_panic_ends_it() {
+        let found = std::panic::catch_unwind(|| in_pool(2, || awake(|| panic!("on purpose"))));
+        assert!(found.is_err());
+    }
+
+    #[test]
+    fn outside_of_a_pool_it_is_a_call() {
+        assert_eq!(awake(|| 7), 7);
+    }
+}
