@@ -41,7 +41,7 @@ fn learn(options: &EncoderOptions, device: Device) -> Learned {
 /// Fails unless what `learn_there` makes of each encoder is what the CPU makes of it.
 fn compare(learn_there: impl Fn(&EncoderOptions) -> Learned) {
     const TOLERANCE: f32 = 1e-3;
-    const FLOOR: f32 = 1e-5;
+    const FLOOR: f32 = 1e-6;
     for options in ENCODERS {
         let (there, here) = (learn_there(&options), learn(&options, Device::flex()));
         assert_close(&there.gradients, &here.gradients, TOLERANCE, FLOOR);

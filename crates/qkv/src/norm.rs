@@ -12,6 +12,7 @@
 use crate::blocks;
 use crate::isa::{Target, isa_dispatch};
 use crate::math::{sum, sum_2, sum_rows};
+use crate::simd::Vector;
 
 /// `out = (x - mean) * rstd * gamma + beta` for each row; `x` and `out` `[tokens, dim]`, `gamma` and `beta` `[dim]`.
 /// `mean` and `rstd` `[tokens]` receive what the backward pass needs. `eps` is added to the variance.
@@ -56,13 +57,68 @@ fn normalise_body<T: Target>(
     let share = 1.0 / dim as f32;
     let stats = mean.iter_mut().zip(rstd);
     for ((x, out), (mean, rstd)) in x.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).zip(stats) {
-        let m = sum(x, |x| x) * share;
-        let variance = sum(x, |x| (x - m) * (x - m)) * share;
-        let r = 1.0 / (variance + eps).sqrt();
-        for ((out, &x), (&gamma, &beta)) in out.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
-            *out = T::mul_add((x - m) * r, gamma, beta);
+        // SAFETY: `isa_dispatch!` calls this only where the instruction set is there; rows, gain and shift have `dim` numbers.
+        unsafe {
+            let m = row_sum::<T::Vector>(dim, |at, count| part_of(x, at, count)) * share;
+            let m_all = T::Vector::splat(m);
+            let variance = share
+                * row_sum::<T::Vector>(dim, |at, count| {
+                    let d = part_of::<T::Vector>(x, at, count).sub(m_all).keep(0, count, T::Vector::splat(0.0));
+                    d.mul(d)
+                });
+            let r = 1.0 / (variance + eps).sqrt();
+            let r_all = T::Vector::splat(r);
+            for at in (0..dim).step_by(T::Vector::LANES) {
+                let count = T::Vector::LANES.min(dim - at);
+                let h = part_of::<T::Vector>(x, at, count).sub(m_all).mul(r_all);
+                let y = h.mul_add(part_of(gamma, at, count), part_of(beta, at, count));
+                if count == T::Vector::LANES {
+                    y.store(out.as_mut_ptr().add(at));
+                } else {
+                    y.store_first(out.as_mut_ptr().add(at), count);
+                }
+            }
+            (*mean, *rstd) = (m, r);
         }
-        (*mean, *rstd) = (m, r);
+    }
+}
+
+/// The first `count` numbers of a register from number `at` on, zeros behind them.
+///
+/// # Safety
+///
+/// The instruction set of `V`; the numbers exist.
+#[inline(always)]
+unsafe fn part_of<V: Vector>(x: &[f32], at: usize, count: usize) -> V {
+    // SAFETY: by the contract.
+    unsafe {
+        let from = x.as_ptr().add(at);
+        if count == V::LANES { V::load(from) } else { V::load_first(from, count) }
+    }
+}
+
+/// The sum of a row that `part` gives register by register, in an order that depends on its length alone: four chains side by side,
+/// to hide the latency of an addition.
+///
+/// # Safety
+///
+/// The instruction set of `V`; `part` may be called for each register of `dim` numbers.
+#[inline(always)]
+unsafe fn row_sum<V: Vector>(dim: usize, part: impl Fn(usize, usize) -> V) -> f32 {
+    const CHAINS: usize = 4;
+    // SAFETY: by the contract.
+    unsafe {
+        let mut sums = [V::splat(0.0); CHAINS];
+        let whole = dim / (CHAINS * V::LANES) * CHAINS * V::LANES;
+        for first in (0..whole).step_by(CHAINS * V::LANES) {
+            for (chain, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.add(part(first + chain * V::LANES, V::LANES));
+            }
+        }
+        for (chain, at) in (whole..dim).step_by(V::LANES).enumerate() {
+            sums[chain] = sums[chain].add(part(at, V::LANES.min(dim - at)));
+        }
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).reduce_add()
     }
 }
 isa_dispatch!(pub(crate) fn normalise(

@@ -10,6 +10,8 @@ use burn::tensor::Device;
 use qkv::Offsets;
 use qkv::gather::NONE;
 
+use crate::ops::RotaryAngles;
+
 use super::Mask;
 use super::tiles::{TILE_Q, Tiles};
 
@@ -24,6 +26,7 @@ pub struct Layout {
     grouped: OnceCell<Grouped>,
     tiles: RefCell<Vec<(Mask, Tiles)>>,
     windows: RefCell<BTreeMap<usize, Arc<[u32]>>>,
+    rotary: RefCell<BTreeMap<usize, Arc<RotaryAngles>>>,
 }
 
 /// All sets that have a query, grouped by length.
@@ -73,7 +76,14 @@ impl Layout {
     }
 
     fn of(queries: Offsets, keys: Offsets) -> Self {
-        Self { queries, keys, grouped: OnceCell::new(), tiles: RefCell::default(), windows: RefCell::default() }
+        Self {
+            queries,
+            keys,
+            grouped: OnceCell::new(),
+            tiles: RefCell::default(),
+            windows: RefCell::default(),
+            rotary: RefCell::default(),
+        }
     }
 
     /// Which rows belong to which set; of cross-attention those of the queries.
@@ -118,6 +128,11 @@ impl Layout {
             ids.into()
         };
         self.windows.borrow_mut().entry(radius).or_insert_with(make).clone()
+    }
+
+    /// The rotary angles for heads of `head_dim` elements, made by `make` when first asked for.
+    pub(crate) fn rotary(&self, head_dim: usize, make: impl FnOnce() -> RotaryAngles) -> Arc<RotaryAngles> {
+        self.rotary.borrow_mut().entry(head_dim).or_insert_with(|| Arc::new(make())).clone()
     }
 
     /// The sets, grouped by length.

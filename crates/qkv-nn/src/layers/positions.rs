@@ -75,18 +75,24 @@ fn sinusoids(positions: &[u32], d_model: usize, device: &Device) -> Tensor<2> {
 }
 
 /// The angles by which the vectors of a batch are turned (Su et al., 2021), for heads of `head_dim` elements, of which pairs
-/// `(p, p + head_dim / 2)` turn together.
+/// `(p, p + head_dim / 2)` turn together. Worked out once for a batch.
 ///
 /// # Panics
 /// If `head_dim` is odd.
-pub(crate) fn rotary_angles(layout: &Layout, head_dim: usize) -> Arc<RotaryAngles> {
+pub(super) fn rotary_angles(layout: &Layout, head_dim: usize) -> Arc<RotaryAngles> {
     assert!(head_dim.is_multiple_of(2), "rotary positions need an even head_dim, not {head_dim}");
-    let (positions, half) = (layout.positions(), head_dim / 2);
-    let frequencies: Vec<f64> = (0..half).map(|pair| frequency(pair, half)).collect();
-    let angles = |f: fn(f64) -> f64| {
-        let of_row =
-            |&position: &u32| frequencies.iter().map(move |frequency| f(f64::from(position) * frequency) as f32);
-        positions.iter().flat_map(of_row).collect()
-    };
-    Arc::new(RotaryAngles { cos: angles(f64::cos), sin: angles(f64::sin) })
+    layout.rotary(head_dim, || {
+        let half = head_dim / 2;
+        let frequencies: Vec<f64> = (0..half).map(|pair| frequency(pair, half)).collect();
+        let positions = layout.positions();
+        let count = positions.iter().map(|&position| position as usize + 1).max().unwrap_or(0);
+        // Of each place once: many sets share it, and a sine takes as long as dozens of multiplications.
+        let of_places = |f: fn(f64) -> f64| -> Vec<f32> {
+            (0..count * half).map(|at| f((at / half) as f64 * frequencies[at % half]) as f32).collect()
+        };
+        let of_rows = |places: Vec<f32>| {
+            positions.iter().flat_map(|&position| &places[position as usize * half..][..half]).copied().collect()
+        };
+        RotaryAngles { cos: of_rows(of_places(f64::cos)), sin: of_rows(of_places(f64::sin)) }
+    })
 }

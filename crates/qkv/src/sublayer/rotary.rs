@@ -7,6 +7,8 @@
 //!
 //! A turn is undone by the turn the other way: that is the backward pass.
 
+use crate::isa::{Target, isa_dispatch};
+
 /// The angles of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotary<'a> {
@@ -28,15 +30,36 @@ impl Rotary<'_> {
         back: bool,
     ) {
         let half = head_dim / 2;
-        for (row, x) in (first_row..).zip(rows.chunks_exact_mut(stride)) {
-            let (cos, sin) = (&self.cos[row * half..][..half], &self.sin[row * half..][..half]);
-            for x in x[..vectors * head_dim].chunks_exact_mut(head_dim) {
-                let (first, second) = x.split_at_mut(half);
-                for ((a, b), (&cos, &sin)) in first.iter_mut().zip(second).zip(cos.iter().zip(sin)) {
-                    let sin = if back { -sin } else { sin };
-                    (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
-                }
+        let (cos, sin) = (&self.cos[first_row * half..], &self.sin[first_row * half..]);
+        turn_rows(rows, stride, vectors, half, cos, sin, if back { -1.0 } else { 1.0 });
+    }
+}
+
+#[inline(always)]
+fn turn_rows_body<T: Target>(
+    rows: &mut [f32],
+    stride: usize,
+    vectors: usize,
+    half: usize,
+    cos: &[f32],
+    sin: &[f32],
+    direction: f32,
+) {
+    if half == 0 {
+        return;
+    }
+    let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
+    for (x, (cos, sin)) in rows.chunks_exact_mut(stride).zip(angles) {
+        for x in x[..2 * vectors * half].chunks_exact_mut(2 * half) {
+            let (first, second) = x.split_at_mut(half);
+            for pair in 0..half {
+                let (a, b, cos, sin) = (first[pair], second[pair], cos[pair], sin[pair] * direction);
+                first[pair] = a * cos - b * sin;
+                second[pair] = a * sin + b * cos;
             }
         }
     }
 }
+isa_dispatch!(fn turn_rows(
+    rows: &mut [f32], stride: usize, vectors: usize, half: usize, cos: &[f32], sin: &[f32], direction: f32,
+) = turn_rows_body);
