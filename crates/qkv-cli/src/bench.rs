@@ -93,8 +93,7 @@ pub(crate) fn attention(options: &BenchAttention) -> Result<(), Failure> {
     if options.list {
         return chosen.iter().try_for_each(|case| print(&case.name));
     }
-    // Within the pool: work that is handed to it from outside costs each call the sleep and the awakening of a thread.
-    rayon::scope(|_| run(&chosen, threads, options.json))
+    run(&chosen, threads, options.json)
 }
 
 /// Refuses what is not computed in.

@@ -35,7 +35,7 @@ pub(crate) fn explain(options: &arguments::Explain) -> Result<(), Failure> {
     let said = problem.explain(threads)?;
     let measured = if options.measure {
         check_memory(said.peak_bytes)?;
-        Some(rayon::scope(|_| Measured::of(&problem, &said))?)
+        Some(Measured::of(&problem, &said)?)
     } else {
         None
     };

@@ -124,8 +124,8 @@ fn a_changed_part() {
 #[test]
 fn a_newer_version() {
     let copy = Copy::new();
-    copy.replace("config.json", "\"format_version\": 1", "\"format_version\": 2, \"more\": {}");
-    copy.refused(&[&copy.name, "config.json", "format version 2", "use a newer qkv"]);
+    copy.replace("config.json", "\"format_version\": 2", "\"format_version\": 3, \"more\": {}");
+    copy.refused(&[&copy.name, "config.json", "format version 3", "use a newer qkv"]);
 }
 
 #[test]

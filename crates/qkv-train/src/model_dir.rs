@@ -15,8 +15,9 @@ use crate::files::{self, Staged};
 use crate::recipe::Recipe;
 use crate::weights::Weights;
 
-/// The version of the layout that this program writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the layout that this program writes and reads. Version 1 had biases by distance the other way round, which
+/// shapes alone do not always tell.
+pub const FORMAT_VERSION: u32 = 2;
 
 const CONFIG: &str = "config.json";
 
@@ -149,6 +150,14 @@ impl ModelDir {
                 &config_path,
                 format!(
                     "has format version {version}, newer than the {FORMAT_VERSION} that this program reads; use a newer qkv"
+                ),
+            ));
+        }
+        if (1..u64::from(FORMAT_VERSION)).contains(&version) {
+            return Err(Error::model(
+                &config_path,
+                format!(
+                    "has format version {version}, older than the {FORMAT_VERSION} that this program reads; train again, or use an older qkv"
                 ),
             ));
         }
@@ -314,12 +323,15 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused() {
+    fn another_version_is_refused() {
         let folder = written();
         let path = folder.path().join("config.json");
         let config = fs::read_to_string(&path).expect("read");
-        fs::write(&path, config.replace("\"format_version\": 1", "\"format_version\": 99")).expect("write");
-        assert!(refused(folder.path()).contains("newer"));
+        for (version, why) in [(99, "newer"), (1, "older")] {
+            let other = config.replace("\"format_version\": 2", &format!("\"format_version\": {version}"));
+            fs::write(&path, other).expect("write");
+            assert!(refused(folder.path()).contains(why));
+        }
     }
 
     #[test]

@@ -47,8 +47,7 @@ pub(crate) fn train(options: &BenchTrain) -> Result<(), Failure> {
             bar.tick();
         }
         let found = match chosen.len() {
-            // Within the pool, as attention is measured: a call from outside pays for waking a thread.
-            1 => rayon::scope(|_| measure_case(case, lengths.as_deref(), options.memory, threads))?,
+            1 => measure_case(case, lengths.as_deref(), options.memory, threads)?,
             _ => apart(case, options, threads)?,
         };
         let line = if options.json { found.to_string() } else { row(&found, wide) };
