@@ -8,7 +8,7 @@
 
 use crate::blocks;
 use crate::isa::{Target, isa_dispatch};
-use crate::math::{exp, normal_cdf, sigmoid, sum_rows, tanh};
+use crate::math::{gelu, gelu_and_slope, sigmoid, sum_rows, tanh};
 
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +52,7 @@ fn activate_body<T: Target>(x: &[f32], bias: &[f32], act: Activation, out: &mut 
     match act {
         Activation::Identity => activate_with(x, bias, out, |z| z),
         Activation::Relu => activate_with(x, bias, out, |z| if z > 0.0 { z } else { 0.0 }),
-        Activation::Gelu => activate_with(x, bias, out, |z| z * normal_cdf::<T>(z)),
+        Activation::Gelu => activate_with(x, bias, out, gelu::<T>),
         Activation::Tanh => activate_with(x, bias, out, tanh::<T>),
         Activation::Sigmoid => activate_with(x, bias, out, sigmoid::<T>),
     }
@@ -121,14 +121,6 @@ fn deactivate_body<T: Target>(
     }
 }
 isa_dispatch!(fn deactivate(d_out: &[f32], x: &[f32], bias: &[f32], act: Activation, d_x: &mut [f32], d_bias: &mut [f32]) = deactivate_body);
-
-/// z Φ(z), and its slope Φ(z) + z φ(z).
-#[inline(always)]
-pub(crate) fn gelu_and_slope<T: Target>(z: f32) -> (f32, f32) {
-    const INVERSE_ROOT_OF_TAU: f32 = 0.398_942_3;
-    let cdf = normal_cdf::<T>(z);
-    (z * cdf, T::mul_add(z * INVERSE_ROOT_OF_TAU, exp::<T>(-0.5 * z * z), cdf))
-}
 
 #[inline(always)]
 fn deactivate_with(

@@ -1,11 +1,11 @@
 //! What is done to a tile of products while it is in the first-level cache.
 
 use super::{TILE_COLUMNS, Tile};
-use crate::activation::{Activation, gelu_and_slope};
+use crate::activation::Activation;
 use crate::attention::pack::SLAB;
 use crate::dropout;
 use crate::isa::{Target, isa_dispatch};
-use crate::math::{normal_cdf, sigmoid, tanh};
+use crate::math::{gelu, gelu_and_slope, sigmoid, tanh};
 use crate::random::Key;
 use crate::simd::Vector;
 
@@ -297,7 +297,7 @@ fn activate<T: Target>(act: Activation, z: &mut [f32]) {
     match act {
         Activation::Identity => {}
         Activation::Relu => each(z, |z| if z > 0.0 { z } else { 0.0 }),
-        Activation::Gelu => each(z, |z| z * normal_cdf::<T>(z)),
+        Activation::Gelu => each(z, gelu::<T>),
         Activation::Tanh => each(z, tanh::<T>),
         Activation::Sigmoid => each(z, sigmoid::<T>),
     }
