@@ -206,7 +206,8 @@ mod tests {
     fn far_from_zero_gelu_is_relu_and_its_slope_is_a_step() {
         let x = [-1e20, -50.0, 50.0, 1e18];
         let [out, d_x, _] = ours(&x, &[0.0], Activation::Gelu, &[1.0; 4]);
-        assert_eq!((out, d_x), (vec![0.0, 0.0, 50.0, 1e18], vec![0.0, 0.0, 1.0, 1.0]));
+        assert_eq!((&out[2..], &d_x[2..]), (&[50.0, 1e18][..], &[1.0; 2][..]));
+        assert!(out[..2].iter().chain(&d_x[..2]).all(|y| y.abs() < 1e-30), "{out:?}, {d_x:?}");
     }
 
     #[test]

@@ -11,7 +11,8 @@
 
 use crate::blocks;
 use crate::isa::{Target, isa_dispatch};
-use crate::math::{sum, sum_2, sum_rows};
+use crate::math::sum_rows;
+use crate::product::Place;
 use crate::simd::Vector;
 
 /// `out = (x - mean) * rstd * gamma + beta` for each row; `x` and `out` `[tokens, dim]`, `gamma` and `beta` `[dim]`.
@@ -40,48 +41,76 @@ pub fn layer_norm_forward(
     let rows = blocks::rows_per_block(dim);
     let stats = mean.chunks_mut(rows).zip(rstd.chunks_mut(rows));
     let parts = x.chunks(rows * dim).zip(out.chunks_mut(rows * dim)).zip(stats);
-    blocks::for_each(x.len(), parts, |((x, out), (mean, rstd))| normalise(x, gamma, beta, eps, out, mean, rstd));
+    let place = Place::Rows { stride: dim };
+    blocks::for_each(x.len(), parts, |((x, out), (mean, rstd))| normalise(x, gamma, beta, eps, out, place, mean, rstd));
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "those of `layer_norm_forward`")]
 fn normalise_body<T: Target>(
     x: &[f32],
     gamma: &[f32],
     beta: &[f32],
     eps: f32,
     out: &mut [f32],
+    place: Place,
     mean: &mut [f32],
     rstd: &mut [f32],
 ) {
     let dim = gamma.len();
     let share = 1.0 / dim as f32;
-    let stats = mean.iter_mut().zip(rstd);
-    for ((x, out), (mean, rstd)) in x.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).zip(stats) {
-        // SAFETY: `isa_dispatch!` calls this only where the instruction set is there; rows, gain and shift have `dim` numbers.
+    for (x, (mean, rstd)) in x.chunks_exact(dim).zip(mean.iter_mut().zip(rstd.iter_mut())) {
+        // SAFETY: `isa_dispatch!` calls this only where the instruction set is there; the row has `dim` numbers.
         unsafe {
-            let m = row_sum::<T::Vector>(dim, |at, count| part_of(x, at, count)) * share;
-            let m_all = T::Vector::splat(m);
-            let variance = share
-                * row_sum::<T::Vector>(dim, |at, count| {
-                    let d = part_of::<T::Vector>(x, at, count).sub(m_all).keep(0, count, T::Vector::splat(0.0));
-                    d.mul(d)
-                });
-            let r = 1.0 / (variance + eps).sqrt();
-            let r_all = T::Vector::splat(r);
-            for at in (0..dim).step_by(T::Vector::LANES) {
-                let count = T::Vector::LANES.min(dim - at);
-                let h = part_of::<T::Vector>(x, at, count).sub(m_all).mul(r_all);
-                let y = h.mul_add(part_of(gamma, at, count), part_of(beta, at, count));
-                if count == T::Vector::LANES {
-                    y.store(out.as_mut_ptr().add(at));
-                } else {
-                    y.store_first(out.as_mut_ptr().add(at), count);
-                }
-            }
-            (*mean, *rstd) = (m, r);
+            let [sum] = row_sums::<T::Vector, _>(dim, |at, count| [part_of(x, at, count)]);
+            *mean = sum * share;
+            let mean = T::Vector::splat(*mean);
+            let [squares] = row_sums::<T::Vector, _>(dim, |at, count| {
+                let d = part_of::<T::Vector>(x, at, count).sub(mean).keep(0, count, T::Vector::splat(0.0));
+                [d.mul(d)]
+            });
+            *rstd = 1.0 / (squares * share + eps).sqrt();
         }
     }
+    normalise_again_body::<T>(x, gamma, beta, out, place, mean, rstd);
 }
+isa_dispatch!(
+    /// A block of rows; where they are put as slabs, with zeros behind them.
+    pub(crate) fn normalise(
+        x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32], place: Place, mean: &mut [f32], rstd: &mut [f32],
+    ) = normalise_body
+);
+
+#[inline(always)]
+fn normalise_again_body<T: Target>(
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    out: &mut [f32],
+    place: Place,
+    mean: &[f32],
+    rstd: &[f32],
+) {
+    let dim = gamma.len();
+    for (row, (x, (&mean, &rstd))) in x.chunks_exact(dim).zip(mean.iter().zip(rstd)).enumerate() {
+        for at in (0..dim).step_by(T::Vector::LANES) {
+            let count = T::Vector::LANES.min(dim - at);
+            // SAFETY: `isa_dispatch!` calls this only where the instruction set is there; rows, gain and shift have `dim` numbers.
+            unsafe {
+                let h = part_of::<T::Vector>(x, at, count).sub(T::Vector::splat(mean)).mul(T::Vector::splat(rstd));
+                let y = h.mul_add(part_of(gamma, at, count), part_of(beta, at, count));
+                put(y, &mut out[place.at(row, at)..], 0, count);
+            }
+        }
+        place.end_row(out, row, dim);
+    }
+}
+isa_dispatch!(
+    /// The same from means and deviations that are known.
+    pub(crate) fn normalise_again(
+        x: &[f32], gamma: &[f32], beta: &[f32], out: &mut [f32], place: Place, mean: &[f32], rstd: &[f32],
+    ) = normalise_again_body
+);
 
 /// The first `count` numbers of a register from number `at` on, zeros behind them.
 ///
@@ -97,34 +126,58 @@ unsafe fn part_of<V: Vector>(x: &[f32], at: usize, count: usize) -> V {
     }
 }
 
-/// The sum of a row that `part` gives register by register, in an order that depends on its length alone: four chains side by side,
+/// The other way round.
+///
+/// # Safety
+///
+/// That of [`part_of`].
+#[inline(always)]
+unsafe fn put<V: Vector>(x: V, out: &mut [f32], at: usize, count: usize) {
+    // SAFETY: by the contract.
+    unsafe {
+        let to = out.as_mut_ptr().add(at);
+        if count == V::LANES { x.store(to) } else { x.store_first(to, count) }
+    }
+}
+
+/// `sums += x`.
+///
+/// # Safety
+///
+/// The instruction set of `V`.
+#[inline(always)]
+unsafe fn add_each<V: Vector, const N: usize>(sums: &mut [V; N], x: [V; N]) {
+    for (sum, x) in sums.iter_mut().zip(x) {
+        // SAFETY: by the contract.
+        *sum = unsafe { sum.add(x) };
+    }
+}
+
+/// Sums of a row that `part` gives register by register, in an order that depends on its length alone: four chains side by side,
 /// to hide the latency of an addition.
 ///
 /// # Safety
 ///
 /// The instruction set of `V`; `part` may be called for each register of `dim` numbers.
 #[inline(always)]
-unsafe fn row_sum<V: Vector>(dim: usize, part: impl Fn(usize, usize) -> V) -> f32 {
+unsafe fn row_sums<V: Vector, const N: usize>(dim: usize, mut part: impl FnMut(usize, usize) -> [V; N]) -> [f32; N] {
     const CHAINS: usize = 4;
     // SAFETY: by the contract.
     unsafe {
-        let mut sums = [V::splat(0.0); CHAINS];
+        let mut sums = [[V::splat(0.0); N]; CHAINS];
         let whole = dim / (CHAINS * V::LANES) * CHAINS * V::LANES;
         for first in (0..whole).step_by(CHAINS * V::LANES) {
-            for (chain, sum) in sums.iter_mut().enumerate() {
-                *sum = sum.add(part(first + chain * V::LANES, V::LANES));
+            for (chain, sums) in sums.iter_mut().enumerate() {
+                add_each(sums, part(first + chain * V::LANES, V::LANES));
             }
         }
         for (chain, at) in (whole..dim).step_by(V::LANES).enumerate() {
-            sums[chain] = sums[chain].add(part(at, V::LANES.min(dim - at)));
+            add_each(&mut sums[chain], part(at, V::LANES.min(dim - at)));
         }
-        sums[0].add(sums[1]).add(sums[2].add(sums[3])).reduce_add()
+        let [a, b, c, d] = sums;
+        std::array::from_fn(|n| a[n].add(b[n]).add(c[n].add(d[n])).reduce_add())
     }
 }
-isa_dispatch!(pub(crate) fn normalise(
-    x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32], mean: &mut [f32], rstd: &mut [f32],
-) = normalise_body);
-
 /// The gradients of [`layer_norm_forward`]: `d_x` `[tokens, dim]`, `d_gamma` and `d_beta` `[dim]`, all overwritten.
 ///
 /// # Panics
@@ -162,7 +215,7 @@ pub fn layer_norm_backward(
     let sums = partial_gamma.chunks_mut(dim).zip(partial_beta.chunks_mut(dim));
     let parts = inputs.zip(d_x.chunks_mut(rows * dim).zip(sums));
     blocks::for_each(x.len(), parts, |(((d_out, x), (mean, rstd)), (d_x, (d_gamma, d_beta)))| {
-        denormalise(d_out, x, gamma, mean, rstd, d_x, d_gamma, d_beta);
+        denormalise(d_out, x, &[], gamma, mean, rstd, d_x, d_gamma, d_beta);
     });
     sum_rows(partial_gamma, d_gamma);
     sum_rows(partial_beta, d_beta);
@@ -173,6 +226,7 @@ pub fn layer_norm_backward(
 fn denormalise_body<T: Target>(
     d_out: &[f32],
     x: &[f32],
+    plus: &[f32],
     gamma: &[f32],
     mean: &[f32],
     rstd: &[f32],
@@ -182,28 +236,43 @@ fn denormalise_body<T: Target>(
 ) {
     let dim = gamma.len();
     let share = 1.0 / dim as f32;
+    let mut plus = plus.chunks_exact(dim);
     let rows = d_out.chunks_exact(dim).zip(x.chunks_exact(dim)).zip(d_x.chunks_exact_mut(dim));
     for (((d_out, x), d_x), (&mean, &rstd)) in rows.zip(mean.iter().zip(rstd)) {
-        // undoes `out = h γ + β`; d_x holds d_h for now
-        for (((d_x, &d_out), (&x, &gamma)), (d_gamma, d_beta)) in
-            d_x.iter_mut().zip(d_out).zip(x.iter().zip(gamma)).zip(d_gamma.iter_mut().zip(d_beta.iter_mut()))
-        {
-            *d_x = d_out * gamma;
-            *d_gamma = T::mul_add(d_out, (x - mean) * rstd, *d_gamma);
-            *d_beta += d_out;
-        }
-        // undoes `h = (x - mean) rstd`, through mean and rstd as well
-        let mean_dh = sum(d_x, |d_h| d_h) * share;
-        let mean_dh_h = sum_2(d_x, x, |d_h, x| d_h * ((x - mean) * rstd)) * share;
-        for (d_x, &x) in d_x.iter_mut().zip(x) {
-            *d_x = rstd * (*d_x - T::mul_add((x - mean) * rstd, mean_dh_h, mean_dh));
+        let plus = plus.next();
+        // SAFETY: `isa_dispatch!` calls this only where the instruction set is there; all rows have `dim` numbers.
+        unsafe {
+            let (mean, rstd) = (T::Vector::splat(mean), T::Vector::splat(rstd));
+            let part = |row: &[f32], at, count| part_of::<T::Vector>(row, at, count);
+            let h = |at, count| part(x, at, count).sub(mean).mul(rstd);
+            // undoes `out = h γ + β`; where the row ends within a register, d_out is zero behind it
+            let sums = row_sums::<T::Vector, _>(dim, |at, count| {
+                let (d_out, h) = (part(d_out, at, count), h(at, count));
+                let d_h = d_out.mul(part(gamma, at, count));
+                put(d_out.mul_add(h, part(d_gamma, at, count)), d_gamma, at, count);
+                put(d_out.add(part(d_beta, at, count)), d_beta, at, count);
+                [d_h, d_h.mul(h)]
+            });
+            // undoes `h = (x - mean) rstd`, through mean and rstd as well
+            let [mean_dh, mean_dh_h] = sums.map(|sum| T::Vector::splat(sum * share));
+            for at in (0..dim).step_by(T::Vector::LANES) {
+                let count = T::Vector::LANES.min(dim - at);
+                let d_h = part(d_out, at, count).mul(part(gamma, at, count));
+                let through = h(at, count).mul_add(mean_dh_h, mean_dh);
+                let plus = plus.map_or(T::Vector::splat(0.0), |plus| part(plus, at, count));
+                put(d_h.sub(through).mul_add(rstd, plus), d_x, at, count);
+            }
         }
     }
 }
-isa_dispatch!(pub(crate) fn denormalise(
-    d_out: &[f32], x: &[f32], gamma: &[f32], mean: &[f32], rstd: &[f32],
-    d_x: &mut [f32], d_gamma: &mut [f32], d_beta: &mut [f32],
-) = denormalise_body);
+isa_dispatch!(
+    /// The gradients of some rows: `d_x`, to which `plus` is added unless it is empty, is overwritten, and to `d_gamma` and
+    /// `d_beta` the sums of the rows are added.
+    pub(crate) fn denormalise(
+        d_out: &[f32], x: &[f32], plus: &[f32], gamma: &[f32], mean: &[f32], rstd: &[f32],
+        d_x: &mut [f32], d_gamma: &mut [f32], d_beta: &mut [f32],
+    ) = denormalise_body
+);
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,13 @@ pub(crate) fn slabs(dim: usize, height: usize) -> usize {
     dim.next_multiple_of(SLAB) * height
 }
 
+/// Registers of a row between the one that is transposed and the one that is asked for: so many rows at once are more than the
+/// processor foresees.
+const AHEAD: usize = 4;
+
+/// Rows between the one that is copied and the one that is asked for.
+const ROWS_AHEAD: usize = 8;
+
 /// Rows of a matrix in the caller's memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows {
@@ -60,6 +67,9 @@ pub(crate) unsafe fn pack_panels<V: Vector>(from: Rows, to: *mut f32) {
             // exists, none is read, and the pointer only has to be a number.
             unsafe {
                 let from_tile = from.start.wrapping_add(first * from.stride + column);
+                for row in 0..rows {
+                    V::prefetch(from_tile.wrapping_add(row * from.stride + AHEAD * V::LANES));
+                }
                 V::transpose(from_tile, from.stride, rows, columns, half.add(column * panel), panel);
             }
         }
@@ -104,8 +114,9 @@ pub(crate) unsafe fn pack_rows<V: Vector>(from: Rows, to: *mut f32, stride: usiz
             let columns = V::LANES.min(from.dim.saturating_sub(column));
             // SAFETY: the row has `columns` numbers from there on, and `stride` places.
             unsafe {
-                load_columns::<V>(from.start.wrapping_add(row * from.stride + column), columns)
-                    .store(to.add(row * stride + column));
+                let x = from.start.wrapping_add(row * from.stride + column);
+                V::prefetch(x.wrapping_add(ROWS_AHEAD * from.stride));
+                load_columns::<V>(x, columns).store(to.add(row * stride + column));
             }
         }
     }

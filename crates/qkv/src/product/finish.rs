@@ -79,8 +79,18 @@ impl Place {
         }
     }
 
+    /// Writes zeros behind a row, as slabs have them.
     #[inline(always)]
-    fn at(self, row: usize, column: usize) -> usize {
+    pub(crate) fn end_row(self, out: &mut [f32], row: usize, columns: usize) {
+        let left = columns.next_multiple_of(SLAB) - columns;
+        if let (Place::Slabs { .. }, 1..) = (self, left) {
+            out[self.at(row, columns)..][..left].fill(0.0);
+        }
+    }
+
+    /// Where a number is.
+    #[inline(always)]
+    pub(crate) fn at(self, row: usize, column: usize) -> usize {
         match self {
             Place::Rows { stride } => row * stride + column,
             Place::Slabs { height } => column / SLAB * height * SLAB + row * SLAB + column % SLAB,

@@ -122,7 +122,12 @@ impl Weights<'_> {
                     let width = self.width(part);
                     // the columns of the panel that this part has
                     let (from, to) = (first.max(part_first), (first + panel).min(part_first + width));
-                    if from < to {
+                    if from == first && to == first + panel {
+                        let start = part[from - part_first..].as_ptr();
+                        let rows = Rows { start, stride: width, count: part.len() / width, dim: panel };
+                        // SAFETY: the kernels are those of this processor; the rows exist, and the panel has as many.
+                        unsafe { (kernels.pack_rows)(rows, out.as_mut_ptr(), panel) };
+                    } else if from < to {
                         for (row, out) in part.chunks_exact(width).zip(out.chunks_exact_mut(panel)) {
                             out[from - first..to - first].copy_from_slice(&row[from - part_first..to - part_first]);
                         }

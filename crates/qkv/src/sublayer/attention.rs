@@ -168,13 +168,7 @@ impl SelfAttention<'_> {
         let tasks = x.chunks(rows_len).zip(projections.chunks_mut(3 * rows_len)).zip(stats).enumerate();
         for_each(3 * tokens * d_model * d_model, tasks, |(block, ((x, projections), stats))| {
             let mut left = pool.take(blocks.slabs_of_one(d_model));
-            if before {
-                let mut h = pool.take(x.len());
-                self.norm.rows(x, &mut h, stats);
-                pack(Rows::dense(&h, d_model), height, &mut left);
-            } else {
-                pack(Rows::dense(x, d_model), height, &mut left);
-            }
+            self.norm.pack(x, height, &mut left, stats);
             let rows = x.len() / d_model;
             let sink = Sink { out: projections, place: Place::Rows { stride: 3 * d_model } };
             let product_of = Product { left: &left, height, rows, panels: projection };
@@ -268,7 +262,7 @@ impl SelfAttention<'_> {
             let d_r = if before {
                 d_out
             } else {
-                denormalise(d_out, sum, self.norm.gamma, mean, rstd, d_r, d_gamma, d_beta);
+                denormalise(d_out, sum, &[], self.norm.gamma, mean, rstd, d_r, d_gamma, d_beta);
                 d_r
             };
             pack_dropped(Rows::dense(d_r, d_model), first_row, drop, height, d_s, &mut d_bias[..d_model]);
@@ -311,23 +305,18 @@ impl SelfAttention<'_> {
                 let part_rows = Rows { x, stride: 3 * d_model, count: rows, dim: d_model };
                 pack_dropped(part_rows, 0, None, height, slabs, d_bias);
             }
-            let mut scratch = pool.take(x.len() + 2 * rows);
-            let (scratch, own_stats) = scratch.split_at_mut(x.len());
-            if before {
-                self.norm.rows(x, scratch, own_stats.split_at_mut(rows));
-                pack(Rows::dense(scratch, d_model), height, h);
-            } else {
-                pack(Rows::dense(x, d_model), height, h);
-            }
-            let d_h = if before { &mut *scratch } else { &mut *d_x };
+            self.norm.pack_again(x, height, h, (mean, rstd));
+            let mut scratch = pool.take(if before { x.len() } else { 0 });
+            let d_h = if before { &mut scratch[..] } else { &mut *d_x };
             let sink = Sink { out: d_h, place: Place::Rows { stride: d_model } };
             let product_of = Product { left: d_qkv, height, rows, panels: &projection };
             product(&product_of, &mut Finish::Plain { bias: None, sink });
             if before {
                 let (d_gamma, rest) = d_norm.split_at_mut(d_model);
-                denormalise(scratch, x, self.norm.gamma, mean, rstd, d_x, d_gamma, &mut rest[..d_model]);
+                denormalise(&scratch, x, d_r, self.norm.gamma, mean, rstd, d_x, d_gamma, &mut rest[..d_model]);
+            } else {
+                add_to(d_x, d_r);
             }
-            add_to(d_x, d_r);
         });
         let column = |number: usize, out: &mut [f32]| sum_columns(&sums, per_block, number * d_model, out);
         column(0, gradients.gamma);

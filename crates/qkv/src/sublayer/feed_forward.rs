@@ -14,8 +14,8 @@ use crate::math::add_to;
 use crate::norm::denormalise;
 use crate::pool::{Buffer, Pool};
 use crate::product::{
-    Columns, Drop, Finish, Gradient, Panels, Place, Product, RowBlocks, Rows, Sink, Weights, for_each, pack,
-    pack_dropped, product, weight_gradients,
+    Columns, Drop, Finish, Gradient, Panels, Place, Product, RowBlocks, Rows, Sink, Weights, for_each, pack_dropped,
+    product, weight_gradients,
 };
 use crate::random::Key;
 
@@ -149,12 +149,7 @@ impl FeedForward<'_> {
             };
             let mut left = pool.take(blocks.slabs_of_one(d_model));
             let mut hidden = pool.take(blocks.slabs_of_one(d_ff));
-            if before {
-                self.norm.rows(x, out, (mean, rstd));
-                pack(Rows::dense(out, d_model), height, &mut left);
-            } else {
-                pack(Rows::dense(x, d_model), height, &mut left);
-            }
+            self.norm.pack(x, height, &mut left, (mean, rstd));
             let sink = Sink { out: &mut hidden, place: Place::Slabs { height } };
             let pre = (!pre.is_empty()).then_some(pre);
             product(
@@ -233,19 +228,14 @@ impl FeedForward<'_> {
             d_gamma.fill(0.0);
             d_beta.fill(0.0);
             d_up_bias.fill(0.0);
-            let mut scratch = pool.take(2 * x.len() + 2 * rows);
-            let (scratch, rest) = scratch.split_at_mut(x.len());
-            let (d_r, own_stats) = rest.split_at_mut(x.len());
-            // undoes `out = norm(r)` where the norm stands behind; makes h again where it stands before
-            let d_r = if before {
-                self.norm.rows(x, scratch, own_stats.split_at_mut(rows));
-                pack(Rows::dense(scratch, d_model), height, h);
-                d_out
-            } else {
-                denormalise(d_out, sum, self.norm.gamma, mean, rstd, d_r, d_gamma, d_beta);
-                pack(Rows::dense(x, d_model), height, h);
-                d_r
-            };
+            // d_h where the norm stands before, d_r where it stands behind
+            let mut scratch = pool.take(x.len());
+            self.norm.pack_again(x, height, h, (mean, rstd));
+            if !before {
+                // undoes `out = norm(r)`
+                denormalise(d_out, sum, &[], self.norm.gamma, mean, rstd, &mut scratch, d_gamma, d_beta);
+            }
+            let d_r = if before { d_out } else { &scratch[..] };
             // undoes `r = x + dropout(a · down + b_down)`, then `a = dropout(act(z))`
             pack_dropped(Rows::dense(d_r, d_model), first_row, drop, height, d_s, d_down_bias);
             let sink = Sink { out: d_z, place: Place::Slabs { height } };
@@ -262,13 +252,15 @@ impl FeedForward<'_> {
                 },
             );
             // undoes `z = h · up + b_up`, then `h = norm(x)`
-            let d_h = if before { &mut *scratch } else { &mut *d_x };
-            let sink = Sink { out: d_h, place: Place::Rows { stride: d_model } };
-            product(&Product { left: d_z, height, rows, panels: &up }, &mut Finish::Plain { bias: None, sink });
+            let up = Product { left: d_z, height, rows, panels: &up };
+            let plain = |out| Finish::Plain { bias: None, sink: Sink { out, place: Place::Rows { stride: d_model } } };
             if before {
-                denormalise(scratch, x, self.norm.gamma, mean, rstd, d_x, d_gamma, d_beta);
+                product(&up, &mut plain(&mut scratch));
+                denormalise(&scratch, x, d_out, self.norm.gamma, mean, rstd, d_x, d_gamma, d_beta);
+            } else {
+                product(&up, &mut plain(d_x));
+                add_to(d_x, &scratch);
             }
-            add_to(d_x, d_r);
         });
         let column = |first: usize, out: &mut [f32]| sum_columns(&sums, per_block, first, out);
         column(0, gradients.gamma);

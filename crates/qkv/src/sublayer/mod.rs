@@ -25,6 +25,7 @@ pub use rotary::Rotary;
 
 use crate::math::add_to;
 use crate::norm;
+use crate::product::{Place, Rows, pack};
 use std::slice::ChunksMut;
 
 /// Where a sub-layer normalises.
@@ -51,8 +52,30 @@ pub struct Norm<'a> {
 
 impl Norm<'_> {
     /// A block of rows, normalised.
-    pub(crate) fn rows(&self, x: &[f32], out: &mut [f32], (mean, rstd): (&mut [f32], &mut [f32])) {
-        norm::normalise(x, self.gamma, self.beta, self.epsilon, out, mean, rstd);
+    fn rows(&self, x: &[f32], out: &mut [f32], (mean, rstd): (&mut [f32], &mut [f32])) {
+        let place = Place::Rows { stride: self.gamma.len() };
+        norm::normalise(x, self.gamma, self.beta, self.epsilon, out, place, mean, rstd);
+    }
+
+    /// A block of rows as slabs, normalised if the norm stands before.
+    fn pack(&self, x: &[f32], height: usize, slabs: &mut [f32], (mean, rstd): (&mut [f32], &mut [f32])) {
+        match self.place {
+            NormPlace::Before => {
+                let place = Place::Slabs { height };
+                norm::normalise(x, self.gamma, self.beta, self.epsilon, slabs, place, mean, rstd);
+            }
+            NormPlace::After => pack(Rows::dense(x, self.gamma.len()), height, slabs),
+        }
+    }
+
+    /// The same, with the means and deviations that were found then.
+    fn pack_again(&self, x: &[f32], height: usize, slabs: &mut [f32], (mean, rstd): (&[f32], &[f32])) {
+        match self.place {
+            NormPlace::Before => {
+                norm::normalise_again(x, self.gamma, self.beta, slabs, Place::Slabs { height }, mean, rstd);
+            }
+            NormPlace::After => pack(Rows::dense(x, self.gamma.len()), height, slabs),
+        }
     }
 }
 
