@@ -146,31 +146,14 @@ fn deactivate_with(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
+    use crate::testing::{activated, assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
     use proptest::prelude::*;
 
     const ALL: [Activation; 5] =
         [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::Tanh, Activation::Sigmoid];
 
-    fn erf(x: f64) -> f64 {
-        // the series, exact enough in f64 where the tests look, |x| < 5
-        let (mut term, mut sum) = (x, x);
-        for n in 1..160 {
-            term *= -x * x / f64::from(n);
-            sum += term / f64::from(2 * n + 1);
-        }
-        sum * std::f64::consts::FRAC_2_SQRT_PI
-    }
-
     fn reference(x: &[f64], bias: &[f64], act: Activation) -> Vec<f64> {
-        let f = |z: f64| match act {
-            Activation::Identity => z,
-            Activation::Relu => z.max(0.0),
-            Activation::Gelu => z * 0.5 * (1.0 + erf(z * std::f64::consts::FRAC_1_SQRT_2)),
-            Activation::Tanh => z.tanh(),
-            Activation::Sigmoid => 1.0 / (1.0 + (-z).exp()),
-        };
-        x.iter().enumerate().map(|(i, x)| f(x + bias[i % bias.len()])).collect()
+        x.iter().enumerate().map(|(i, x)| activated(x + bias[i % bias.len()], act)).collect()
     }
 
     fn ours(x: &[f32], bias: &[f32], act: Activation, d_out: &[f32]) -> [Vec<f32>; 3] {

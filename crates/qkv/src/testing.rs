@@ -1,5 +1,6 @@
 //! What the tests of several files share.
 
+use crate::activation::Activation;
 use crate::random::Key;
 
 /// `n` numbers from a normal distribution.
@@ -58,5 +59,26 @@ pub(crate) fn same_bits_with_any_threads(f: impl Fn() -> Vec<f32> + Sync) {
         assert_eq!(one.len(), found.len());
         let differing = one.iter().zip(&found).position(|(a, b)| a != b);
         assert_eq!(differing, None, "{threads} threads give other bits than one, first at this index");
+    }
+}
+
+/// The share of a normal distribution below x: ½ + φ(x) (x + x³/3 + x⁵/15 + …), whose terms do not cancel.
+pub(crate) fn normal_cdf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    for n in 1..400 {
+        term *= x * x / f64::from(2 * n + 1);
+        sum += term;
+    }
+    0.5 + sum * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt()
+}
+
+/// `act(z)`.
+pub(crate) fn activated(z: f64, act: Activation) -> f64 {
+    match act {
+        Activation::Identity => z,
+        Activation::Relu => z.max(0.0),
+        Activation::Gelu => z * normal_cdf(z),
+        Activation::Tanh => z.tanh(),
+        Activation::Sigmoid => 1.0 / (1.0 + (-z).exp()),
     }
 }

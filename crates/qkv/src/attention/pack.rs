@@ -102,7 +102,7 @@ pub(crate) unsafe fn pack_slabs<V: Vector>(from: Rows, factor: f32, to: *mut f32
     }
 }
 
-/// `to = [count][stride]`, with zeros from `dim` to `padded(dim) <= stride`.
+/// `to = [count][stride]`, with zeros from `dim` to `padded(dim)`, or to `stride`, a multiple of the register, if that is less.
 ///
 /// # Safety
 ///
@@ -110,7 +110,7 @@ pub(crate) unsafe fn pack_slabs<V: Vector>(from: Rows, factor: f32, to: *mut f32
 #[inline(always)]
 pub(crate) unsafe fn pack_rows<V: Vector>(from: Rows, to: *mut f32, stride: usize) {
     for row in 0..from.count {
-        for column in (0..padded(from.dim)).step_by(V::LANES) {
+        for column in (0..padded(from.dim).min(stride)).step_by(V::LANES) {
             let columns = V::LANES.min(from.dim.saturating_sub(column));
             // SAFETY: the row has `columns` numbers from there on, and `stride` places.
             unsafe {

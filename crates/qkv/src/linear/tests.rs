@@ -1,7 +1,7 @@
 use super::*;
 use crate::activation::{bias_activation_backward, bias_activation_forward};
 use crate::matmul::{Layout, matmul};
-use crate::testing::{assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
+use crate::testing::{activated, assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
 use proptest::prelude::*;
 
 const ACTIVATIONS: [Activation; 5] =
@@ -47,27 +47,10 @@ fn ours([x, weight, bias, d_out]: &[Vec<f32>; 4], act: Activation, pool: &Pool) 
     [out, d_x, d_weight, d_bias]
 }
 
-fn erf(x: f64) -> f64 {
-    // the series, exact enough in f64 where the tests look, |x| < 5
-    let (mut term, mut sum) = (x, x);
-    for n in 1..160 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
-    }
-    sum * std::f64::consts::FRAC_2_SQRT_PI
-}
-
 fn reference(x: &[f64], weight: &[f64], bias: &[f64], act: Activation) -> Vec<f64> {
-    let f = |z: f64| match act {
-        Activation::Identity => z,
-        Activation::Relu => z.max(0.0),
-        Activation::Gelu => z * 0.5 * (1.0 + erf(z * std::f64::consts::FRAC_1_SQRT_2)),
-        Activation::Tanh => z.tanh(),
-        Activation::Sigmoid => 1.0 / (1.0 + (-z).exp()),
-    };
     let row = |x: &[f64]| -> Vec<f64> {
         let at = |n: usize| bias[n] + x.iter().zip(weight.chunks_exact(bias.len())).map(|(x, w)| x * w[n]).sum::<f64>();
-        (0..bias.len()).map(|n| f(at(n))).collect()
+        (0..bias.len()).map(|n| activated(at(n), act)).collect()
     };
     x.chunks_exact(weight.len() / bias.len()).flat_map(row).collect()
 }

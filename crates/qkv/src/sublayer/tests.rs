@@ -7,7 +7,7 @@ use crate::matmul::{Layout, matmul};
 use crate::norm::{layer_norm_backward, layer_norm_forward};
 use crate::pool::Pool;
 use crate::random::Key;
-use crate::testing::{assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
+use crate::testing::{activated, assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
 
 mod attention;
 mod feed_forward;
@@ -57,26 +57,6 @@ fn assert_gradients<const N: usize>(
 }
 
 // the formulas
-
-fn erf(x: f64) -> f64 {
-    // the series, exact enough in f64 where the tests look, |x| < 5
-    let (mut term, mut sum) = (x, x);
-    for n in 1..160 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
-    }
-    sum * std::f64::consts::FRAC_2_SQRT_PI
-}
-
-fn activated(z: f64, act: Activation) -> f64 {
-    match act {
-        Activation::Identity => z,
-        Activation::Relu => z.max(0.0),
-        Activation::Gelu => z * 0.5 * (1.0 + erf(z * std::f64::consts::FRAC_1_SQRT_2)),
-        Activation::Tanh => z.tanh(),
-        Activation::Sigmoid => 1.0 / (1.0 + (-z).exp()),
-    }
-}
 
 fn normed(x: &[f64], gamma: &[f64], beta: &[f64]) -> Vec<f64> {
     let dim = gamma.len();
