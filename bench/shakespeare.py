@@ -7,8 +7,8 @@
 
 The setting is the one that nanoGPT (Karpathy, 2022) recommends for a CPU: 4 layers, 4 heads, width 128, 12 windows of 64
 characters a step, 2000 steps, AdamW, no dropout. The data is one text file, such as `tinyshakespeare/input.txt` of
-char-rnn; its last tenth is held back, and the loss is over all of it, in windows one behind the other. Other --steps are
-for a quick look.
+char-rnn; its last tenth is held back, and the loss is over all of it, in windows one behind the other. Both judge
+themselves by it at the end, and whenever they have seen as much text as there is. Other --steps are for a quick look.
 """
 
 import argparse
@@ -76,7 +76,7 @@ class Torch:
 
         # What a compiler takes is not counted.
         loss().backward()
-        start = time.perf_counter()
+        start, once = time.perf_counter(), len(train) // (WINDOWS * CONTEXT)
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate(step, steps)
@@ -86,6 +86,8 @@ class Torch:
             found.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
+            if (step + 1) % once == 0 and step + 1 < steps:
+                self.judge(model, dev)
         assert math.isfinite(value), f"the loss is {value}"
         judged = self.judge(model, dev)
         return {"seconds": time.perf_counter() - start, "loss": judged}

@@ -70,13 +70,19 @@ pub fn adamw_step(
     }
     assert!(step > 0, "adamw_step: steps count from 1, found 0");
     let factors = Factors::new(options, step);
-    let work = param.len();
-    let moments = moment_1.chunks_mut(BLOCK).zip(moment_2.chunks_mut(BLOCK));
-    let parts = param.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)).zip(moments);
+    let work = SLICES * param.len();
+    let moments = moment_1.chunks_mut(PART).zip(moment_2.chunks_mut(PART));
+    let parts = param.chunks_mut(PART).zip(grad.chunks(PART)).zip(moments);
     blocks::for_each(work, parts, |((param, grad), (moment_1, moment_2))| {
         update(factors, param, grad, moment_1, moment_2)
     });
 }
+
+/// Parameter, gradient and two moments.
+const SLICES: usize = 4;
+
+/// Numbers of each that are updated by one thread at a time.
+const PART: usize = BLOCK / SLICES;
 
 /// What is the same for all numbers of a step.
 #[derive(Clone, Copy)]
