@@ -1,6 +1,6 @@
 //! How work is split: into blocks whose size depends on the shape alone, so that the bits do not depend on the threads.
 
-use rayon::prelude::*;
+use crate::work;
 
 /// Numbers in one block: 64 KiB of each `f32` slice, so that two inputs and an output stay in a 256 KiB second-level
 /// cache, and a few microseconds of work, several times what it costs to hand a block to another thread.
@@ -19,7 +19,7 @@ pub(crate) fn for_each<B: Send>(work: usize, blocks: impl Iterator<Item = B>, ru
     if work <= INLINE {
         blocks.for_each(run);
     } else {
-        blocks.collect::<Vec<_>>().into_par_iter().for_each(run);
+        work::for_each(blocks, run);
     }
 }
 
@@ -29,9 +29,5 @@ pub(crate) fn map<B: Send, R: Send>(
     blocks: impl Iterator<Item = B>,
     run: impl Fn(B) -> R + Sync + Send,
 ) -> Vec<R> {
-    if work <= INLINE {
-        blocks.map(run).collect()
-    } else {
-        blocks.collect::<Vec<_>>().into_par_iter().map(run).collect()
-    }
+    if work <= INLINE { blocks.map(run).collect() } else { work::map(blocks, run) }
 }

@@ -22,6 +22,7 @@ mod math;
 mod simd;
 mod strip;
 mod tile;
+mod work;
 
 pub mod activation;
 pub mod csr;

@@ -43,9 +43,9 @@ use super::shape::{Gradients, Saved, Shape, View};
 use super::softmax::Gradient;
 use super::steps::{Chain, Mixed};
 use super::weights::{Finished, origin_and_rest};
-use super::work;
 use super::workspace::{Cut, Scratch, Shared, Workspace, own};
 use crate::options::{Bias, Mask};
+use crate::work;
 
 /// Numbers kept for each query of each head: `origin`, `rest` and `minus_delta`.
 pub(super) const ROW_NUMBERS: usize = 3;

@@ -27,9 +27,9 @@ use super::plan::Plan;
 use super::shape::{Shape, View};
 use super::steps::Chain;
 use super::weights::{Finished, State, origin_and_rest};
-use super::work;
 use super::workspace::{Scratch, Shared, own};
 use crate::csr::Csr;
+use crate::work;
 
 /// Heads that go through a tile together.
 pub(super) const HEADS: usize = FORWARD_QUERIES;

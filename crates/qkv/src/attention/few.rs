@@ -24,9 +24,9 @@ use super::plan::Plan;
 use super::shape::Shape;
 use super::softmax::ROW_SUMS;
 use super::weights::State;
-use super::work;
 use super::workspace::{Cut, Scratch, Shared, own};
 use crate::options::Normalizer;
+use crate::work;
 
 /// Rows that are asked for before they are come to.
 const SOON: usize = 16;

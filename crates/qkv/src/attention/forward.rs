@@ -25,9 +25,9 @@ use super::plan::{Packed, Packing, Unit, packed_keys};
 use super::shape::{Shape, ViewMut};
 use super::softmax::ROW_SUMS;
 use super::weights::State;
-use super::work;
 use super::workspace::{Cut, Shared, Workspace, own};
 use super::{edges, few};
+use crate::work;
 
 /// What all tiles of a call share.
 pub(super) struct Call<'a> {

@@ -93,7 +93,6 @@ mod softmax;
 mod steps;
 mod tables;
 mod weights;
-mod work;
 mod workspace;
 
 pub use explain::{Explanation, Pass, Tile, explain};

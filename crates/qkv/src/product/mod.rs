@@ -35,7 +35,7 @@ use crate::attention::micro::{even_parts, product_tile, with_rows};
 use crate::attention::pack::SLAB;
 use crate::isa::{Target, isa_dispatch};
 use crate::simd::Vector;
-use rayon::prelude::*;
+use crate::work;
 
 /// Rows of the largest tile, and its columns.
 pub(crate) const TILE_ROWS: usize = 14;
@@ -97,12 +97,12 @@ isa_dispatch!(
 /// Multiply-adds up to which work stays on the calling thread: some ten microseconds of it.
 const INLINE: usize = 1 << 20;
 
-/// Calls `run` on each task, in any order and on any thread. `work` is the multiply-adds of all.
-pub(crate) fn for_each<B: Send>(work: usize, tasks: impl Iterator<Item = B>, run: impl Fn(B) + Sync + Send) {
-    if work <= INLINE || rayon::current_num_threads() == 1 {
+/// Calls `run` on each task, in any order and on any thread. `macs` is the multiply-adds of all.
+pub(crate) fn for_each<B: Send>(macs: usize, tasks: impl Iterator<Item = B>, run: impl Fn(B) + Sync + Send) {
+    if macs <= INLINE || rayon::current_num_threads() == 1 {
         tasks.for_each(run);
     } else {
-        tasks.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(run);
+        work::for_each(tasks, run);
     }
 }
 

@@ -1,10 +1,16 @@
-//! Threads.
+//! Threads: numbered tasks, done by whoever is free.
+//!
+//! Rayon gives the threads. Within one call the tasks are handed out by a counter, and who finds none left waits for the others
+//! awake: a thread that rayon has put to sleep takes longer to wake, some 50 µs, than many a call takes.
 
 use std::num::NonZeroUsize;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
+
+/// Times that a thread looks whether the others are done before it may sleep: a millisecond.
+const LOOKS: usize = 1 << 16;
 
 /// Calls `run` with each of `0..count`, on the threads of the current pool, or on this one if there is only one to call.
 ///
@@ -15,16 +21,41 @@ pub(crate) fn in_order(count: usize, run: impl Fn(usize) + Sync) {
     if workers <= 1 {
         return (0..count).for_each(run);
     }
-    let next = AtomicUsize::new(0);
+    let (next, done, abandoned) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     (0..workers).into_par_iter().with_max_len(1).for_each(|_| {
+        let _abandon = Abandon(&abandoned);
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             if n >= count {
                 break;
             }
             run(n);
+            done.fetch_add(1, Ordering::Release);
+        }
+        for _ in 0..LOOKS {
+            if done.load(Ordering::Acquire) == count || abandoned.load(Ordering::Relaxed) {
+                break;
+            }
+            std::hint::spin_loop();
         }
     });
+}
+
+/// Calls `run` on each task, as [`in_order`] calls it on numbers.
+pub(crate) fn for_each<B: Send>(tasks: impl Iterator<Item = B>, run: impl Fn(B) + Sync) {
+    let tasks: Vec<Mutex<Option<B>>> = tasks.map(|task| Mutex::new(Some(task))).collect();
+    in_order(tasks.len(), |n| {
+        let task = tasks[n].lock().unwrap_or_else(PoisonError::into_inner).take();
+        run(task.expect("a number is handed out once"));
+    });
+}
+
+/// The result of `run` on each task, in the order of the tasks.
+pub(crate) fn map<B: Send, R: Send>(tasks: impl Iterator<Item = B>, run: impl Fn(B) -> R + Sync) -> Vec<R> {
+    let tasks: Vec<B> = tasks.collect();
+    let mut results: Vec<Option<R>> = tasks.iter().map(|_| None).collect();
+    for_each(tasks.into_iter().zip(&mut results), |(task, result)| *result = Some(run(task)));
+    results.into_iter().map(|result| result.expect("each task has run")).collect()
 }
 
 /// Cores of this machine. More workers than these, in a pool that has more threads, would only wait for each other.
