@@ -34,8 +34,8 @@ pub enum Weights<'a> {
     },
 }
 
-/// The work of copying a number, in multiply-adds.
-const COPY: usize = 16;
+/// The work of copying a number, in multiply-adds: a nanosecond, for weights come from afar.
+const COPY: usize = 64;
 
 impl Panels {
     /// The panels of several weights, made side by side.
