@@ -34,12 +34,13 @@ use super::additive::AdditiveBackward;
 use super::bias::ToBias;
 use super::choice::{Choice, Scoring};
 use super::edges::{self, Kept};
+use super::forward::{SOON, with_next};
 use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, DOTS, Transfer};
 use super::micro::{Products, Span, Sums};
 use super::pack::{Rows, SLAB, padded, slabs};
 use super::pipeline::{Keys, Pipeline, Place, Tally, Tile};
 use super::plan::{Block, Plan};
-use super::shape::{Gradients, Saved, Shape, View};
+use super::shape::{Gradients, Inputs, Saved, Shape, View};
 use super::softmax::Gradient;
 use super::steps::{Chain, Mixed};
 use super::weights::{Finished, origin_and_rest};
@@ -231,9 +232,12 @@ impl Call<'_> {
         work::in_order(plan.tasks.len(), |n| {
             let mut scratch = own(threads);
             let _abandon = work::Abandon(&self.abandoned);
-            for block in plan.tasks[n].clone() {
+            for (block, next) in with_next(&plan.blocks[plan.tasks[n].clone()]) {
+                if let Some(next) = next {
+                    self.ask_for(next);
+                }
                 // SAFETY: the scratch memory has the size of the layout.
-                unsafe { self.block(&plan.blocks[block], &mut scratch) }
+                unsafe { self.block(block, &mut scratch) }
             }
             self.hand_in(n, &mut scratch);
         });
@@ -329,6 +333,26 @@ impl Call<'_> {
             let keys = first..(first + self.block_keys).min(block.keys.end);
             // SAFETY: as above.
             unsafe { self.keys(block, keys, scratch) }
+        }
+    }
+
+    /// Asks for the first rows of a block.
+    fn ask_for(&self, block: &Block) {
+        let &Block { set, kv_head, ref keys, .. } = block;
+        let Inputs { query, key, value, queries, keys: sets, shape } = self.pipeline.inputs;
+        let Shape { head_dim, value_dim, .. } = *shape;
+        let (head, count) = (kv_head * shape.group(), queries.len_of(set).min(SOON));
+        let (token, key_token) = (queries.range(set).start, sets.range(set).start + keys.start);
+        let keys = keys.len().min(SOON);
+        for rows in [
+            key.rows(key_token, kv_head, keys, head_dim),
+            value.rows(key_token, kv_head, keys, value_dim),
+            query.rows(token, head, count, head_dim),
+            self.d_out.rows(token, head, count, value_dim),
+            self.saved.out.rows(token, head, count, value_dim),
+        ] {
+            // SAFETY: what is asked for need not exist.
+            unsafe { (self.pipeline.kernels.prefetch_rows)(rows) }
         }
     }
 

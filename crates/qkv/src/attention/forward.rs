@@ -22,12 +22,21 @@ use super::micro::{Products, Span, Sums};
 use super::pack::{Rows, padded, slabs};
 use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::{Packed, Packing, Unit, packed_keys};
-use super::shape::{Shape, ViewMut};
+use super::shape::{Inputs, Shape, ViewMut};
 use super::softmax::ROW_SUMS;
 use super::weights::State;
 use super::workspace::{Cut, Shared, Workspace, own};
 use super::{edges, few};
 use crate::work;
+
+/// Rows of what comes next that are asked for: of a set that is no longer all, of others the beginning. They lie too far
+/// apart, and are too short, for the processor to foresee them.
+pub(super) const SOON: usize = 64;
+
+/// Each part with the one behind it, if there is one.
+pub(super) fn with_next<T>(parts: &[T]) -> impl Iterator<Item = (&T, Option<&T>)> {
+    parts.iter().zip(parts.iter().skip(1).map(Some).chain([None]))
+}
 
 /// What all tiles of a call share.
 pub(super) struct Call<'a> {
@@ -90,9 +99,13 @@ pub(super) fn forward(pipeline: Pipeline<'_>, out: &ViewMut<'_>, lse: &mut [f64]
         work::in_order(packings.len(), |n| call.pack(&plan.packings[packings.start + n], packed));
         work::in_order(tasks.len(), |n| {
             let mut scratch = own(threads);
-            for unit in plan.tasks[tasks.start + n].clone() {
+            let units = &plan.units[plan.tasks[tasks.start + n].clone()];
+            for (unit, next) in with_next(units) {
+                if let Some(next) = next {
+                    call.ask_for(next);
+                }
                 // SAFETY: the scratch memory has the size of the layout; the packings of this wave are done.
-                unsafe { call.unit(&plan.units[unit], scratch.numbers(), packed) }
+                unsafe { call.unit(unit, scratch.numbers(), packed) }
             }
         });
     }
@@ -134,6 +147,20 @@ impl Call<'_> {
             (self.pipeline.kernels.pack_panels)(self.keys(set, kv_head, keys.clone()), to);
             let to = packed.at(values + keys.start * value_dim);
             (self.pipeline.kernels.pack_rows)(self.values(set, kv_head, keys.clone()), to, value_dim);
+        }
+    }
+
+    /// Asks for the first rows of a unit that packs its own.
+    fn ask_for(&self, unit: &Unit) {
+        let &Unit { set, kv_head, ref heads, ref queries, ref packed, .. } = unit;
+        let Packed::Own(keys) = packed else { return };
+        let Inputs { query, queries: sets, shape, .. } = self.pipeline.inputs;
+        let keys = keys.start..keys.end.min(keys.start + SOON);
+        let query =
+            query.rows(sets.range(set).start + queries.start, heads.start, queries.len().min(SOON), shape.head_dim);
+        for rows in [self.keys(set, kv_head, keys.clone()), self.values(set, kv_head, keys), query] {
+            // SAFETY: what is asked for need not exist.
+            unsafe { (self.pipeline.kernels.prefetch_rows)(rows) }
         }
     }
 
