@@ -130,6 +130,8 @@ pub(crate) fn panels_for<T, const N: usize>(
     make: impl FnOnce() -> [Panels; N],
 ) -> PanelsFor<N> {
     static KNOWN: Mutex<Vec<Packed>> = Mutex::new(Vec::new());
+    // What was made of weights that have changed since, or are gone, is memory for others.
+    lock(&KNOWN).retain(Packed::is_alive);
     if keep.is_some() {
         return PanelsFor::Own(make());
     }
@@ -138,8 +140,6 @@ pub(crate) fn panels_for<T, const N: usize>(
     }
     let panels: Arc<[Panels]> = Arc::new(make());
     let of = weights.iter().map(|weights| (Arc::downgrade(&weights.data_arc()), place(weights).0, place(weights).1));
-    let mut known = lock(&KNOWN);
-    known.retain(Packed::is_alive);
-    known.push(Packed { of: of.collect(), panels: panels.clone() });
+    lock(&KNOWN).push(Packed { of: of.collect(), panels: panels.clone() });
     PanelsFor::Shared(panels)
 }

@@ -3,7 +3,8 @@
 
 mod common;
 
-use burn::tensor::Device;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor};
 use common::{Batch, CAUSAL_ROTARY, Model, Numbers, RELATIVE, assert_close, encoder, gradients, parameters, train};
 use qkv::activation::Activation;
 use qkv::options::{Mask, Normalizer, ScoreActivation};
@@ -114,6 +115,44 @@ fn three_steps_give_the_same_bits_on_any_number_of_threads() {
             for (found, expected) in on(threads, awake).iter().zip(&alone) {
                 assert!(found == expected, "{} on {threads} threads, awake {awake}: {options:?}", expected.0);
             }
+        }
+    }
+}
+
+/// Halves each number of a module, in place where nobody else holds it.
+struct Halve;
+
+impl ModuleMapper for Halve {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|numbers| numbers * 0.5)
+    }
+}
+
+/// Inference lays weights out once and remembers that: it must notice that they are others.
+#[test]
+fn inference_sees_weights_that_have_changed() {
+    let batch = Batch::new(&[9, 1, 30], 1);
+    for options in ATTENTIONS {
+        let check = |model: &Model, what: &str| {
+            let (ours, composed) = (model.logits(&batch), composed(|| model.logits(&batch)));
+            let far = ours.iter().zip(&composed).any(|(x, y)| (x - y).abs() > 1e-4 * (1.0 + y.abs()));
+            assert!(!far, "{what}: {options:?}");
+            ours
+        };
+        let mut model = Model::new(&options, &cpu());
+        let mut seen = vec![check(&model.valid(), "fresh")];
+        for step in 0..3 {
+            (model, _) = train(model, FusedAdamW::new(0.01), [&batch]);
+            seen.push(check(&model.valid(), &format!("after step {step}")));
+        }
+        let mut valid = model.valid();
+        drop(model);
+        for time in 0..3 {
+            valid = valid.map(&mut Halve);
+            seen.push(check(&valid, &format!("halved {time} times")));
+        }
+        for (before, after) in seen.iter().zip(&seen[1..]) {
+            assert_ne!(before, after, "weights have changed: {options:?}");
         }
     }
 }

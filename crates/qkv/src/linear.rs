@@ -49,7 +49,7 @@ pub fn linear_forward(
         return LinearSaved { pre };
     }
     let mut pres = pre.as_deref_mut().unwrap_or_default().chunks_mut(blocks.slabs_of_one(dim_out));
-    let rows = x.chunks(blocks.height * dim_in.max(1)).chain(std::iter::repeat(&[][..]));
+    let rows = x.chunks(blocks.height * dim_in);
     let tasks = rows.zip(out.chunks_mut(blocks.height * dim_out)).map(|(x, out)| (x, out, part(&mut pres)));
     for_each(tokens * dim_in * dim_out, tasks, |(x, out, pre)| {
         let rows = out.len() / dim_out;
@@ -115,7 +115,7 @@ pub fn linear_backward(
         assert_eq!(found, expected, "linear: {name} has {found} numbers, expected {expected}");
     }
     let blocks = RowBlocks::of(tokens);
-    let mut pre = saved.pre;
+    let pre = saved.pre;
     assert!(
         pre.is_some() == (act != Activation::Identity)
             && pre.as_ref().is_none_or(|pre| pre.len() == blocks.slabs(dim_out)),
@@ -131,13 +131,14 @@ pub fn linear_backward(
     let (mut x_slabs, mut d_z) = (pool.take(blocks.slabs(dim_in)), pool.take(blocks.slabs(dim_out)));
     let mut sums = pool.take(blocks.count() * dim_out);
     let mut d_xs = gradients.x.unwrap_or_default().chunks_mut(blocks.height * dim_in);
-    let mut pres = pre.as_deref_mut().unwrap_or_default().chunks_mut(blocks.slabs_of_one(dim_out));
+    let mut pres = pre.as_deref().unwrap_or_default().chunks(blocks.slabs_of_one(dim_out));
     let inputs = d_out.chunks(blocks.height * dim_out).zip(x.chunks(blocks.height * dim_in));
     let slabs = x_slabs
         .chunks_mut(blocks.slabs_of_one(dim_in))
         .zip(d_z.chunks_mut(blocks.slabs_of_one(dim_out)))
         .zip(sums.chunks_mut(dim_out));
-    let tasks = inputs.zip(slabs).map(|(input, slabs)| (input, slabs, part(&mut d_xs), part(&mut pres)));
+    let tasks =
+        inputs.zip(slabs).map(|(input, slabs)| (input, slabs, part(&mut d_xs), pres.next().unwrap_or_default()));
     let work = tokens * dim_in * dim_out;
     for_each(work, tasks, |((d_out, x), ((x_slabs, d_z), sums), d_x, pre)| {
         let rows = d_out.len() / dim_out;

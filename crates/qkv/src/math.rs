@@ -133,22 +133,15 @@ const LANES: usize = 32;
 /// Σ f(x[i]), in an order that depends on the length alone.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    sum_2(x, x, |a, _| f(a))
-}
-
-/// Σ f(x[i], y[i]), in an order that depends on the length alone.
-#[inline(always)]
-pub(crate) fn sum_2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut acc = [0.0; LANES];
-    let (x_chunks, y_chunks) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let rest = x_chunks.remainder().iter().zip(y_chunks.remainder());
-    for (x, y) in x_chunks.zip(y_chunks) {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for x in chunks {
         for lane in 0..LANES {
-            acc[lane] += f(x[lane], y[lane]);
+            acc[lane] += f(x[lane]);
         }
     }
-    for (acc, (&x, &y)) in acc.iter_mut().zip(rest) {
-        *acc += f(x, y);
+    for (acc, &x) in acc.iter_mut().zip(rest) {
+        *acc += f(x);
     }
     let mut width = LANES / 2;
     while width > 0 {

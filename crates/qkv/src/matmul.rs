@@ -1,5 +1,5 @@
-//! Matrix products without anything around them, as the recurrent layer needs one: a thin layer over the `gemm` crate.
-//! Layers multiply by [`product`](crate::product).
+//! Matrix products without anything around them: a thin layer over the `gemm` crate, for the gradient of the LSTM's recurrent
+//! weights and for comparisons. Layers multiply by [`product`](crate::product).
 //!
 //! `gemm` picks its own instruction set, whatever `QKV_ISA` says. It never splits the inner dimension between threads,
 //! so that the bits do not depend on their number; a test here holds it to that.

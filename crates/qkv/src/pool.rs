@@ -8,6 +8,7 @@ use crate::attention::Workspace;
 use std::cmp::Reverse;
 use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Numbers of a cache line.
 const LINE: usize = 16;
@@ -16,8 +17,9 @@ const LINE: usize = 16;
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
 
-/// After how many comings and goings a buffer that nobody took is freed: some ten steps of training.
-const PATIENCE: u64 = 8192;
+/// After how long a buffer that nobody took is freed, as soon as somebody asks for another: longer than nearly every step of
+/// training, at the beginning of which is kept what its end wants.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Numbers of a vector that is worth keeping.
 const SMALL: usize = 4096;
@@ -31,19 +33,26 @@ pub struct Pool(Arc<Mutex<Free>>);
 struct Idle<T> {
     memory: T,
     /// When it came back.
-    since: u64,
+    since: Instant,
     /// The thread that had it: it may still be in that one's cache.
     thread: Option<usize>,
 }
 
-/// Takes what is in `range` by its `size`: the smallest, of those what the calling thread had, and of those the last.
+impl<T> Idle<T> {
+    fn now(memory: T) -> Self {
+        Self { memory, since: Instant::now(), thread: rayon::current_thread_index() }
+    }
+}
+
+/// Frees what nobody took for so long, and takes what is in `range` by its `size`: the smallest, of those what the calling thread had, and of those the last.
 fn take_best<T>(
     idle: &mut Vec<Idle<T>>,
     range: RangeInclusive<usize>,
     size: impl Fn(&T) -> usize,
-    time: u64,
+    patience: Duration,
 ) -> Option<T> {
-    idle.retain(|idle| idle.since + PATIENCE > time);
+    let now = Instant::now();
+    idle.retain(|idle| now.duration_since(idle.since) < patience);
     let thread = rayon::current_thread_index();
     let fits = (0..idle.len()).filter(|&at| range.contains(&size(&idle[at].memory)));
     let rank = |&at: &usize| (size(&idle[at].memory), idle[at].thread != thread, Reverse(idle[at].since));
@@ -55,10 +64,8 @@ fn take_best<T>(
 struct Free {
     buffers: Vec<Idle<Vec<Line>>>,
     vectors: Vec<Idle<Vec<f32>>>,
-    /// What attention computes in.
+    /// What attention computes in. These stay as large as the largest call has made them, one for each caller at a time.
     workspaces: Vec<Workspace>,
-    /// How many came and went.
-    time: u64,
 }
 
 impl Pool {
@@ -70,22 +77,14 @@ impl Pool {
     /// `len` numbers that begin on a cache line. What they are is not said. They come back when the buffer is dropped.
     pub fn take(&self, len: usize) -> Buffer {
         let lines = len.div_ceil(LINE);
-        let mut free = self.lock();
-        free.time += 1;
-        let time = free.time;
         // not one so large that somebody else will want it
-        let taken = take_best(&mut free.buffers, lines..=4 * lines + LINE, Vec::len, time);
-        drop(free);
+        let taken = take_best(&mut self.lock().buffers, lines..=4 * lines + LINE, Vec::len, PATIENCE);
         Buffer { lines: taken.unwrap_or_else(|| vec![Line([0.0; LINE]); lines]), len, pool: self.clone() }
     }
 
     /// The same as a plain vector, for whoever must own one. It comes back by [`Pool::give`].
     pub fn take_vec(&self, len: usize) -> Vec<f32> {
-        let mut free = self.lock();
-        free.time += 1;
-        let time = free.time;
-        let taken = take_best(&mut free.vectors, len..=2 * len + LINE, Vec::capacity, time);
-        drop(free);
+        let taken = take_best(&mut self.lock().vectors, len..=2 * len + LINE, Vec::capacity, PATIENCE);
         match taken {
             Some(mut vector) => {
                 vector.resize(len, 0.0);
@@ -99,10 +98,7 @@ impl Pool {
     pub fn give(&self, vector: Vec<f32>) {
         // what is small the allocator keeps by itself
         if vector.capacity() >= SMALL {
-            let mut free = self.lock();
-            free.time += 1;
-            let idle = Idle { memory: vector, since: free.time, thread: rayon::current_thread_index() };
-            free.vectors.push(idle);
+            self.lock().vectors.push(Idle::now(vector));
         }
     }
 
@@ -168,11 +164,8 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut free = self.pool.lock();
-        free.time += 1;
         let memory = std::mem::take(&mut self.lines);
-        let idle = Idle { memory, since: free.time, thread: rayon::current_thread_index() };
-        free.buffers.push(idle);
+        self.pool.lock().buffers.push(Idle::now(memory));
     }
 }
 
@@ -202,12 +195,12 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_is_freed() {
-        let pool = Pool::new();
-        drop(pool.take(1 << 20));
-        for _ in 0..=PATIENCE {
-            drop(pool.take(10));
-        }
-        assert!(pool.bytes() < 1000, "{} bytes", pool.bytes());
+        let mut idle = vec![Idle::now(vec![0_u8; 100])];
+        assert!(take_best(&mut idle, 200..=300, Vec::len, PATIENCE).is_none() && idle.len() == 1, "it is too early");
+        assert!(
+            take_best(&mut idle, 100..=100, Vec::len, Duration::ZERO).is_none() && idle.is_empty(),
+            "it is too late"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the tests of several files share.
 
 use crate::activation::Activation;
+use crate::pool::Pool;
 use crate::random::Key;
 
 /// `n` numbers from a normal distribution.
@@ -60,6 +61,19 @@ pub(crate) fn same_bits_with_any_threads(f: impl Fn() -> Vec<f32> + Sync) {
         let differing = one.iter().zip(&found).position(|(a, b)| a != b);
         assert_eq!(differing, None, "{threads} threads give other bits than one, first at this index");
     }
+}
+
+/// Full of buffers of all sizes that hold nothing but NaN.
+pub(crate) fn poisoned() -> Pool {
+    let pool = Pool::new();
+    let sizes = (4..17).flat_map(|power| [1 << power; 16]);
+    let buffers = sizes.map(|n| {
+        let mut buffer = pool.take(n);
+        buffer.fill(f32::NAN);
+        buffer
+    });
+    drop(buffers.collect::<Vec<_>>());
+    pool
 }
 
 /// The share of a normal distribution below x: ½ + φ(x) (x + x³/3 + x⁵/15 + …), whose terms do not cancel.

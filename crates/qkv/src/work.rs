@@ -9,8 +9,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 
-/// Times that a thread looks whether the others are done before it may sleep: a millisecond.
+/// Times that a thread looks whether the others are done before it may sleep: a millisecond or less.
 const LOOKS: usize = 1 << 16;
+
+/// Looks after which another thread of the system may have the processor.
+const LOOKS_AT_ONCE: usize = 1 << 12;
 
 /// Calls `run` with each of `0..count`, on the threads of the current pool, or on this one if there is only one to call.
 ///
@@ -32,11 +35,11 @@ pub(crate) fn in_order(count: usize, run: impl Fn(usize) + Sync) {
             run(n);
             done.fetch_add(1, Ordering::Release);
         }
-        for _ in 0..LOOKS {
+        for look in 1..=LOOKS {
             if done.load(Ordering::Acquire) == count || abandoned.load(Ordering::Relaxed) {
                 break;
             }
-            std::hint::spin_loop();
+            if look.is_multiple_of(LOOKS_AT_ONCE) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
     });
 }
@@ -59,7 +62,7 @@ pub(crate) fn map<B: Send, R: Send>(tasks: impl Iterator<Item = B>, run: impl Fn
 }
 
 /// Cores of this machine. More workers than these, in a pool that has more threads, would only wait for each other.
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     // With a few, even where the system says one: what depends on the number of workers shows itself in the tests.
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(usize::MAX, NonZeroUsize::get).max(4))
@@ -88,5 +91,64 @@ pub(crate) fn wait_for(turn: &AtomicUsize, wanted: usize, abandoned: &AtomicBool
         tries = tries.saturating_add(1);
         // Should the other thread have lost its core, it needs this one.
         if tries < 10_000 { std::hint::spin_loop() } else { std::thread::yield_now() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn in_pool<R: Send>(threads: usize, run: impl FnOnce() -> R + Send) -> R {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(run)
+    }
+
+    #[test]
+    fn each_number_is_run_once_after_those_before_it_have_begun() {
+        for threads in [1, 2, 3, 7] {
+            for count in [0, 1, 2, 5, 1000] {
+                let begun: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                in_pool(threads, || {
+                    in_order(count, |n| {
+                        assert_eq!(begun[n].fetch_add(1, Ordering::SeqCst), 0, "{n} of {count}");
+                        // Whoever has an earlier number has begun, or is about to: it may be waited for.
+                        while n > 0 && begun[n - 1].load(Ordering::SeqCst) == 0 {
+                            std::thread::yield_now();
+                        }
+                    });
+                });
+                assert!(
+                    begun.iter().all(|begun| begun.load(Ordering::SeqCst) == 1),
+                    "{threads} threads, {count} numbers"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_tasks() {
+        for threads in [1, 2, 7] {
+            let found = in_pool(threads, || map((0..100).map(|n| n * 3), |n: u64| n + 1));
+            assert!(found.into_iter().eq((0..100).map(|n| n * 3 + 1)));
+        }
+    }
+
+    #[test]
+    fn a_panic_of_one_task_ends_the_call() {
+        for threads in [1, 2, 7] {
+            let run = || in_order(50, |n| assert!(n != 20, "on purpose"));
+            assert!(catch_unwind(AssertUnwindSafe(|| in_pool(threads, run))).is_err(), "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn one_within_another_and_outside_of_a_pool() {
+        let total = AtomicUsize::new(0);
+        let add = |n: usize| {
+            total.fetch_add(n, Ordering::Relaxed);
+        };
+        in_pool(3, || in_order(10, |_| in_order(10, add)));
+        std::thread::scope(|scope| scope.spawn(|| in_order(10, add)).join().expect("no panic"));
+        assert_eq!(total.into_inner(), 11 * 45);
     }
 }

@@ -112,6 +112,14 @@ impl Model {
         }
     }
 
+    /// What a model that holds no gradients says of each word.
+    pub(crate) fn logits(&self, batch: &Batch) -> Vec<f32> {
+        let x = self.embedding.forward(batch.words.clone(), batch.affixes.clone(), AFFIX_WIDTH);
+        let x = self.encoder.forward(x, &Layout::new(batch.offsets.clone()), &Pass::inference());
+        let logits = self.head.forward(x, Activation::Identity);
+        logits.into_data().try_to_vec().expect("all numbers are f32")
+    }
+
     /// The loss in training step `step`, from which follows what is dropped.
     pub(crate) fn loss(&self, batch: &Batch, step: usize) -> Tensor<1> {
         let pass = Pass::training(Key::new(11).fold(step as u64));

@@ -1,7 +1,9 @@
 use super::*;
 use crate::activation::{bias_activation_backward, bias_activation_forward};
 use crate::matmul::{Layout, matmul};
-use crate::testing::{activated, assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
+use crate::testing::{
+    activated, assert_close, differences, dot, numbers, poisoned, same_bits_with_any_threads, to_f64,
+};
 use proptest::prelude::*;
 
 const ACTIVATIONS: [Activation; 5] =
@@ -12,19 +14,6 @@ fn data(tokens: usize, dim_in: usize, dim_out: usize) -> [Vec<f32>; 4] {
     let lengths = [tokens * dim_in, dim_in * dim_out, dim_out, tokens * dim_out];
     let scale = [1.0, 0.5 / (dim_in as f32).sqrt(), 0.5, 1.0];
     std::array::from_fn(|i| numbers(lengths[i], i as u64 + 1).iter().map(|x| x * scale[i]).collect())
-}
-
-/// Full of buffers of all sizes that hold nothing but NaN.
-fn poisoned() -> Pool {
-    let pool = Pool::new();
-    let sizes = (4..16).flat_map(|power| [1 << power; 12]);
-    let buffers = sizes.map(|n| {
-        let mut buffer = pool.take(n);
-        buffer.fill(f32::NAN);
-        buffer
-    });
-    drop(buffers.collect::<Vec<_>>());
-    pool
 }
 
 /// `out`, `d_x`, `d_weight`, `d_bias`

@@ -11,13 +11,13 @@ use crate::simd::Vector;
 
 /// Dropout, ready to be applied: position `i` is kept if its bits are not below the threshold.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Drop {
+pub(crate) struct Dropping {
     threshold: u32,
     scale: f32,
     key: Key,
 }
 
-impl Drop {
+impl Dropping {
     /// That of a rate and a key; `None` where nothing is dropped.
     ///
     /// # Panics
@@ -44,13 +44,11 @@ impl Drop {
             }
         }
     }
-}
 
-impl Drop {
     /// Drops from a tile whose first number stands in row `row` of the batch, of `columns` columns, and in column `first`.
     #[inline(always)]
-    fn tile(self, tile: &mut [Segment], row: usize, columns: usize, first: usize) {
-        for (row, x) in (row..).zip(tile) {
+    fn tile<T: Target>(self, tile: &mut [f32], row: usize, columns: usize, first: usize) {
+        for (row, x) in (row..).zip(tile.chunks_exact_mut(panel::<T>())) {
             self.row(x, row * columns + first);
         }
     }
@@ -79,15 +77,6 @@ impl Place {
         }
     }
 
-    /// Writes zeros behind a row, as slabs have them.
-    #[inline(always)]
-    pub(crate) fn end_row(self, out: &mut [f32], row: usize, columns: usize) {
-        let left = columns.next_multiple_of(SLAB) - columns;
-        if let (Place::Slabs { .. }, 1..) = (self, left) {
-            out[self.at(row, columns)..][..left].fill(0.0);
-        }
-    }
-
     /// Where a number is.
     #[inline(always)]
     pub(crate) fn at(self, row: usize, column: usize) -> usize {
@@ -113,18 +102,18 @@ pub(crate) enum Finish<'a> {
         bias: &'a [f32],
         act: Activation,
         pre: Option<&'a mut [f32]>,
-        drop: Option<Drop>,
+        drop: Option<Dropping>,
         first_row: usize,
         sink: Sink<'a>,
     },
     /// `out = residual + dropout(product + bias)`, all of them rows.
-    Residual { bias: &'a [f32], drop: Option<Drop>, first_row: usize, residual: &'a [f32], out: &'a mut [f32] },
+    Residual { bias: &'a [f32], drop: Option<Dropping>, first_row: usize, residual: &'a [f32], out: &'a mut [f32] },
     /// Undoes `Activate`, of which the products are the gradient: `d_z` goes to the sink, `d_bias` receives its sum over rows,
     /// and `pre`, in the same place, becomes `dropout(act(z))`.
     Deactivate {
         act: Activation,
         pre: &'a mut [f32],
-        drop: Option<Drop>,
+        drop: Option<Dropping>,
         first_row: usize,
         d_bias: &'a mut [f32],
         sink: Sink<'a>,
@@ -138,7 +127,7 @@ impl Finish<'_> {
     #[inline(always)]
     pub(crate) fn prefetch<T: Target>(&self, (row, rows): (usize, usize), first: usize) {
         let ask = |x: &[f32], at: usize| {
-            for line in 0..=TILE_COLUMNS / LINE {
+            for line in 0..=panel::<T>() / LINE {
                 // SAFETY: `isa_dispatch!` compiles this for processors that have the instruction; what is asked for need not exist.
                 unsafe { T::Vector::prefetch(x.as_ptr().wrapping_add(at + line * LINE)) };
             }
@@ -167,6 +156,52 @@ impl Finish<'_> {
         }
     }
 
+    /// A tile whose columns all exist, from its registers, where no more than an addition is done to it: what it goes through
+    /// on the way to memory is then nothing. `false` if there is more to be done.
+    ///
+    /// # Safety
+    ///
+    /// The instruction set of `T`.
+    #[inline(always)]
+    pub(crate) unsafe fn registers<T: Target, const ROWS: usize>(
+        &mut self,
+        acc: [[T::Vector; 2]; ROWS],
+        row: usize,
+        first: usize,
+    ) -> bool {
+        let lanes = T::Vector::LANES;
+        // SAFETY: by the contract; slices of two registers are loaded and stored.
+        unsafe {
+            let load = |x: &[f32], at: usize| {
+                let x = x[at..at + 2 * lanes].as_ptr();
+                [T::Vector::load(x), T::Vector::load(x.add(lanes))]
+            };
+            let store = |[a, b]: [T::Vector; 2], x: &mut [f32], at: usize| {
+                let x = x[at..at + 2 * lanes].as_mut_ptr();
+                a.store(x);
+                b.store(x.add(lanes));
+            };
+            let add = |[a, b]: [T::Vector; 2], [c, d]: [T::Vector; 2]| [a.add(c), b.add(d)];
+            match self {
+                Finish::Plain { bias, sink } => {
+                    let bias = bias.map_or([T::Vector::splat(0.0); 2], |bias| load(bias, first));
+                    for (row, acc) in (row..).zip(acc) {
+                        store(add(acc, bias), sink.out, sink.place.at(row, first));
+                    }
+                }
+                Finish::Residual { bias, drop: None, residual, out, .. } => {
+                    let (columns, bias) = (bias.len(), load(bias, first));
+                    for (row, acc) in (row..).zip(acc) {
+                        let at = row * columns + first;
+                        store(add(add(acc, bias), load(residual, at)), out, at);
+                    }
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// Rows `row..row + rows` of the block and `width` columns from `first` on.
     ///
     /// What is done to each number goes over the whole tile at once: many independent chains hide the latency of each.
@@ -177,65 +212,66 @@ impl Finish<'_> {
         (row, rows): (usize, usize),
         (first, width): (usize, usize),
     ) {
-        let tile = &mut tile.0[..rows];
+        let panel = panel::<T>();
+        let tile = &mut tile.0[..rows * panel];
         match self {
             Finish::Plain { bias, sink } => {
-                let bias = bias.map_or([0.0; TILE_COLUMNS], |bias| segment(bias, first, width));
-                for (row, x) in (row..).zip(tile) {
+                let bias = bias.map_or([0.0; TILE_COLUMNS], |bias| segment::<T>(bias, first, width));
+                for (row, x) in (row..).zip(tile.chunks_exact_mut(panel)) {
                     add::<T>(x, &bias);
-                    put(sink.out, sink.place.at(row, first), x, width);
+                    put::<T>(sink.out, sink.place.at(row, first), x, width);
                 }
             }
             Finish::Activate { bias, act, pre, drop, first_row, sink } => {
-                let (columns, bias) = (bias.len(), segment(bias, first, width));
-                for x in &mut *tile {
+                let (columns, bias) = (bias.len(), segment::<T>(bias, first, width));
+                for x in tile.chunks_exact_mut(panel) {
                     add::<T>(x, &bias);
                 }
                 if let Some(pre) = pre {
-                    for (row, z) in (row..).zip(&*tile) {
-                        put(pre, sink.place.at(row, first), z, width);
+                    for (row, z) in (row..).zip(tile.chunks_exact(panel)) {
+                        put::<T>(pre, sink.place.at(row, first), z, width);
                     }
                 }
-                activate::<T>(*act, tile.as_flattened_mut());
+                activate::<T>(*act, tile);
                 if let Some(drop) = drop {
-                    drop.tile(tile, *first_row + row, columns, first);
+                    drop.tile::<T>(tile, *first_row + row, columns, first);
                 }
-                for (row, x) in (row..).zip(tile) {
-                    put(sink.out, sink.place.at(row, first), x, width);
+                for (row, x) in (row..).zip(tile.chunks_exact(panel)) {
+                    put::<T>(sink.out, sink.place.at(row, first), x, width);
                 }
             }
             Finish::Residual { bias, drop, first_row, residual, out } => {
-                let (columns, bias) = (bias.len(), segment(bias, first, width));
-                for x in &mut *tile {
+                let (columns, bias) = (bias.len(), segment::<T>(bias, first, width));
+                for x in tile.chunks_exact_mut(panel) {
                     add::<T>(x, &bias);
                 }
                 if let Some(drop) = drop {
-                    drop.tile(tile, *first_row + row, columns, first);
+                    drop.tile::<T>(tile, *first_row + row, columns, first);
                 }
-                for (row, x) in (row..).zip(tile) {
+                for (row, x) in (row..).zip(tile.chunks_exact_mut(panel)) {
                     let at = row * columns + first;
-                    add::<T>(x, &segment(residual, at, width));
-                    put(out, at, x, width);
+                    add::<T>(x, &segment::<T>(residual, at, width));
+                    put::<T>(out, at, x, width);
                 }
             }
             Finish::Deactivate { act, pre, drop, first_row, d_bias, sink, columns } => {
                 let mut z = Tile::ZERO;
-                let z = &mut z.0[..rows];
-                for (row, z) in (row..).zip(&mut *z) {
-                    *z = segment(pre, sink.place.at(row, first), width);
+                let z = &mut z.0[..rows * panel];
+                for (row, z) in (row..).zip(z.chunks_exact_mut(panel)) {
+                    z.copy_from_slice(&segment::<T>(pre, sink.place.at(row, first), width)[..panel]);
                 }
                 if let Some(drop) = drop {
-                    drop.tile(tile, *first_row + row, *columns, first);
+                    drop.tile::<T>(tile, *first_row + row, *columns, first);
                 }
-                deactivate::<T>(*act, z.as_flattened_mut(), tile.as_flattened_mut());
+                deactivate::<T>(*act, z, tile);
                 if let Some(drop) = drop {
-                    drop.tile(z, *first_row + row, *columns, first);
+                    drop.tile::<T>(z, *first_row + row, *columns, first);
                 }
                 let mut sums = [0.0; TILE_COLUMNS];
-                for (row, (hidden, d)) in (row..).zip(z.iter().zip(&*tile)) {
+                for (row, (hidden, d)) in (row..).zip(z.chunks_exact(panel).zip(tile.chunks_exact(panel))) {
                     let at = sink.place.at(row, first);
-                    put(pre, at, hidden, width);
-                    put(sink.out, at, d, width);
+                    put::<T>(pre, at, hidden, width);
+                    put::<T>(sink.out, at, d, width);
                     add::<T>(&mut sums, d);
                 }
                 for (d_bias, sum) in d_bias[first..first + width].iter_mut().zip(sums) {
@@ -246,36 +282,43 @@ impl Finish<'_> {
     }
 }
 
+/// Columns of a tile.
+const fn panel<T: Target>() -> usize {
+    2 * T::Vector::LANES
+}
+
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
-type Segment = [f32; TILE_COLUMNS];
-
-/// `width` numbers from `first` on, zeros behind them.
+/// `width` numbers from `first` on, zeros behind them. Whole tiles, which are nearly all, are copied without a call.
 #[inline(always)]
-fn segment(x: &[f32], first: usize, width: usize) -> Segment {
-    let mut out = [0.0; TILE_COLUMNS];
-    match x[first..].first_chunk() {
-        Some(x) if width == TILE_COLUMNS => out = *x,
-        _ => out[..width].copy_from_slice(&x[first..first + width]),
+fn segment<T: Target>(x: &[f32], first: usize, width: usize) -> [f32; TILE_COLUMNS] {
+    let (mut out, x) = ([0.0; TILE_COLUMNS], &x[first..first + width]);
+    if width == panel::<T>() {
+        out[..panel::<T>()].copy_from_slice(x);
+    } else {
+        out[..width].copy_from_slice(x);
     }
     out
 }
 
-/// The first `width` numbers to `out[at..]`. Whole tiles, which are nearly all, are copied without a call.
+/// The first `width` numbers to `out[at..]`.
 #[inline(always)]
-fn put(out: &mut [f32], at: usize, x: &Segment, width: usize) {
-    if width == TILE_COLUMNS {
-        out[at..at + TILE_COLUMNS].copy_from_slice(x);
+fn put<T: Target>(out: &mut [f32], at: usize, x: &[f32], width: usize) {
+    let out = &mut out[at..at + width];
+    if width == panel::<T>() {
+        out.copy_from_slice(&x[..panel::<T>()]);
     } else {
-        out[at..at + width].copy_from_slice(&x[..width]);
+        out.copy_from_slice(&x[..width]);
     }
 }
 
-/// `x += y`, in registers. (Of plain loops over a tile the compiler makes one over its columns, with every row on the stack.)
+/// `x += y` for a row of a tile, in registers. (Of plain loops over a tile the compiler makes one over its columns, with every row on
+/// the stack.)
 #[inline(always)]
-fn add<T: Target>(x: &mut Segment, y: &Segment) {
-    for lane in (0..TILE_COLUMNS).step_by(T::Vector::LANES) {
+fn add<T: Target>(x: &mut [f32], y: &[f32]) {
+    let (x, y) = (&mut x[..panel::<T>()], &y[..panel::<T>()]);
+    for lane in (0..panel::<T>()).step_by(T::Vector::LANES) {
         // SAFETY: `isa_dispatch!` calls this only where the instruction set is there; both have as many numbers.
         unsafe {
             let (x, y) = (x.as_mut_ptr().add(lane), y.as_ptr().add(lane));
@@ -354,19 +397,19 @@ fn deactivate_rows_body<T: Target>(
     rows: usize,
     dim: usize,
     height: usize,
-    pre: &mut [f32],
+    pre: &[f32],
     d: &mut [f32],
     sums: &mut [f32],
 ) {
     let place = Place::Slabs { height };
-    for first in (0..dim).step_by(TILE_COLUMNS) {
-        let width = TILE_COLUMNS.min(dim - first);
+    for first in (0..dim).step_by(panel::<T>()) {
+        let width = panel::<T>().min(dim - first);
         let mut sum = [0.0; TILE_COLUMNS];
         for row in 0..rows {
             let at = place.at(row, first);
-            let (mut z, mut d_z) = (segment(pre, at, width), segment(d, at, width));
-            deactivate::<T>(act, &mut z, &mut d_z);
-            put(d, at, &d_z, width);
+            let (mut z, mut d_z) = (segment::<T>(pre, at, width), segment::<T>(d, at, width));
+            deactivate::<T>(act, &mut z[..panel::<T>()], &mut d_z[..panel::<T>()]);
+            put::<T>(d, at, &d_z, width);
             add::<T>(&mut sum, &d_z);
         }
         sums[first..first + width].copy_from_slice(&sum[..width]);
@@ -376,6 +419,6 @@ isa_dispatch!(
     /// Undoes an activation for a block of rows in slabs: `d`, the gradient of `act(pre)`, becomes that of `pre`, and `sums` its
     /// sum over the rows.
     pub(crate) fn deactivate_rows(
-        act: Activation, rows: usize, dim: usize, height: usize, pre: &mut [f32], d: &mut [f32], sums: &mut [f32],
+        act: Activation, rows: usize, dim: usize, height: usize, pre: &[f32], d: &mut [f32], sums: &mut [f32],
     ) = deactivate_rows_body
 );

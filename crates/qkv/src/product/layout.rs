@@ -1,6 +1,6 @@
 //! Blocks of rows, and how they are laid out as slabs.
 
-use super::Drop;
+use super::Dropping;
 use crate::attention::pack::SLAB;
 use crate::isa::{Target, isa_dispatch};
 
@@ -122,7 +122,7 @@ fn copy_padded(x: &[f32], out: &mut [f32; SLAB]) {
 fn pack_dropped_body<T: Target>(
     rows: Rows<'_>,
     first_row: usize,
-    drop: Option<Drop>,
+    drop: Option<Dropping>,
     height: usize,
     slabs: &mut [f32],
     sums: &mut [f32],
@@ -147,6 +147,6 @@ isa_dispatch!(
     /// The same of `dropout(x)`, of which the block begins with row `first_row` of the batch; `sums` `[dim]` receives the sum of
     /// its rows.
     pub(crate) fn pack_dropped(
-        rows: Rows<'_>, first_row: usize, drop: Option<Drop>, height: usize, slabs: &mut [f32], sums: &mut [f32],
+        rows: Rows<'_>, first_row: usize, drop: Option<Dropping>, height: usize, slabs: &mut [f32], sums: &mut [f32],
     ) = pack_dropped_body
 );

@@ -15,7 +15,8 @@
 //! ```text
 //! rows     [rows][dim]                     what callers hold
 //! slabs    [blocks][dim / 64][height][64]  left operand, and both operands of a gradient: the rows that a tile broadcasts lie a
-//!                                          constant 256 bytes apart. Zeros behind the last column
+//!                                          constant 256 bytes apart. Zeros stand behind the last column where a
+//!                                          block was packed, and nothing in particular where a finish put it
 //! panels   [columns / P][inner][P]         right operand, P = 2 registers
 //! ```
 //!
@@ -26,7 +27,7 @@ mod gradient;
 mod layout;
 mod panels;
 
-pub(crate) use finish::{Drop, Finish, Place, Sink, deactivate_rows};
+pub(crate) use finish::{Dropping, Finish, Place, Sink, deactivate_rows};
 pub(crate) use gradient::{Columns, Gradient, weight_gradients};
 pub(crate) use layout::{RowBlocks, Rows, pack, pack_dropped, padded};
 pub use panels::{Panels, Weights};
@@ -37,16 +38,17 @@ use crate::isa::{Target, isa_dispatch};
 use crate::simd::Vector;
 use crate::work;
 
-/// Rows of the largest tile, and its columns.
+/// Rows of the largest tile, and columns of the widest.
 pub(crate) const TILE_ROWS: usize = 14;
 pub(crate) const TILE_COLUMNS: usize = 32;
 
-/// The sums of a tile. (Aligned, for what is stored across two cache lines and loaded again at once has to wait.)
+/// The sums of a tile, row after row of a panel's width. (Aligned, for what is stored across two cache lines and loaded again at
+/// once has to wait.)
 #[repr(align(64))]
-pub(crate) struct Tile(pub(crate) [[f32; TILE_COLUMNS]; TILE_ROWS]);
+pub(crate) struct Tile(pub(crate) [f32; TILE_COLUMNS * TILE_ROWS]);
 
 impl Tile {
-    pub(crate) const ZERO: Tile = Tile([[0.0; TILE_COLUMNS]; TILE_ROWS]);
+    pub(crate) const ZERO: Tile = Tile([0.0; TILE_COLUMNS * TILE_ROWS]);
 }
 
 /// One block of rows against all panels.
@@ -79,7 +81,10 @@ fn product_body<T: Target>(p: &Product<'_>, finish: &mut Finish<'_>) {
                 let left = p.left.as_ptr().add(row * SLAB);
                 with_rows!(rows, T::Vector::PRODUCT_ROWS, ROWS => {
                     let acc = product_tile::<T::Vector, ROWS, false>(left, p.height * SLAB, right, inner);
-                    for (tile, acc) in tile.0.iter_mut().zip(acc) {
+                    if width == panel && finish.registers::<T, ROWS>(acc, row, first) {
+                        continue;
+                    }
+                    for (tile, acc) in tile.0.chunks_exact_mut(panel).zip(acc) {
                         acc[0].store(tile.as_mut_ptr());
                         acc[1].store(tile.as_mut_ptr().add(T::Vector::LANES));
                     }

@@ -3,7 +3,7 @@ use crate::activation::{Activation, bias_activation_backward, bias_activation_fo
 use crate::dropout::dropout_in_place;
 use crate::pool::Pool;
 use crate::random::Key;
-use crate::testing::{assert_close, numbers, same_bits_with_any_threads, to_f64};
+use crate::testing::{assert_close, numbers, poisoned, same_bits_with_any_threads, to_f64};
 use proptest::prelude::*;
 
 const ROWS: [usize; 7] = [1, 2, 13, 14, 15, 57, 113];
@@ -22,19 +22,6 @@ fn row_counts() -> impl Strategy<Value = usize> {
 /// One part, or three.
 fn widths() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![prop::collection::vec(dims(), 1), prop::collection::vec(dims(), 3)]
-}
-
-/// Full of buffers of all sizes that hold nothing but NaN.
-fn poisoned() -> Pool {
-    let pool = Pool::new();
-    let sizes = (4..17).flat_map(|power| [1 << power; 8]);
-    let buffers = sizes.map(|n| {
-        let mut buffer = pool.take(n);
-        buffer.fill(f32::NAN);
-        buffer
-    });
-    drop(buffers.collect::<Vec<_>>());
-    pool
 }
 
 /// `a · b` with `b` of `n` columns.
@@ -190,7 +177,7 @@ proptest! {
         const INNER: usize = 5;
         let pool = poisoned();
         let dropout = drops.then(|| (0.3, Key::new(8)));
-        let drop = Drop::new(dropout);
+        let drop = Dropping::new(dropout);
         let (x, weight, bias) = (numbers(rows * INNER, 1), numbers(INNER * columns, 2), numbers(columns, 3));
         let (pre, residual) = (numbers(rows * columns, 4), numbers(rows * columns, 5));
         let panels = Panels::side_by_side(&[&weight], INNER, &pool);
@@ -257,7 +244,7 @@ proptest! {
             let [mut slabs, mut pre_slabs] = [(); 2].map(|()| pool.take(blocks.slabs_of_one(dim)));
             let mut sums = pool.take(dim);
             let first_row = blocks.first(block);
-            pack_dropped(Rows::dense(x, dim), first_row, Drop::new(dropout), blocks.height, &mut slabs, &mut sums);
+            pack_dropped(Rows::dense(x, dim), first_row, Dropping::new(dropout), blocks.height, &mut slabs, &mut sums);
             let packed = rows_of(place, &slabs, rows, dim);
             prop_assert_eq!(bits(&packed), bits(&expected[first_row * dim..][..rows * dim]));
             assert_close(&sums, &reference(&vec![1.0; rows], &packed, dim), 1e-6);
@@ -299,12 +286,12 @@ fn the_bits_that_drop_follow_the_position_beyond_32_bits() {
     let (key, ones) = (Key::new(3), [1.0; 40]);
     for first in [0, (1 << 32) - 41, (1 << 32) - 40, (1 << 32) - 7, 1 << 32, (1 << 40) + 5] {
         let mut x = ones;
-        Drop::new(Some((0.5, key))).expect("something is dropped").row(&mut x, first);
+        Dropping::new(Some((0.5, key))).expect("something is dropped").row(&mut x, first);
         let expected: Vec<_> =
             (0..40).map(|i| if key.bits((first + i) as u64) >= 1 << 31 { 2.0 } else { 0.0 }).collect();
         assert_eq!(x[..], expected, "from {first} on");
     }
-    assert!(Drop::new(None).is_none() && Drop::new(Some((0.0, key))).is_none());
+    assert!(Dropping::new(None).is_none() && Dropping::new(Some((0.0, key))).is_none());
 }
 
 #[test]
@@ -342,7 +329,7 @@ fn a_gradient_of_another_shape_panics() {
 #[test]
 #[should_panic(expected = "rate 1 is not in [0, 1)")]
 fn a_rate_of_one_panics() {
-    Drop::new(Some((1.0, Key::new(1))));
+    Dropping::new(Some((1.0, Key::new(1))));
 }
 
 fn gradient(blocks: RowBlocks, left: Columns<'_>, right: Columns<'_>, out: &mut [f32]) {

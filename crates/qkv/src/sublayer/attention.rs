@@ -19,7 +19,7 @@ use crate::offsets::Offsets;
 use crate::options::Options;
 use crate::pool::{Buffer, Pool};
 use crate::product::{
-    Columns, Drop, Finish, Gradient, Panels, Place, Product, RowBlocks, Rows, Sink, Weights, for_each, pack,
+    Columns, Dropping, Finish, Gradient, Panels, Place, Product, RowBlocks, Rows, Sink, Weights, for_each, pack,
     pack_dropped, padded, product, weight_gradients,
 };
 use crate::random::Key;
@@ -183,7 +183,7 @@ impl SelfAttention<'_> {
         pool.with_workspace(|workspace| attention_forward(&inputs, &self.options, view, lse.as_f64_mut(), workspace))
             .unwrap_or_else(|error| panic!("self_attention: {error}"));
 
-        let drop = Drop::new(self.dropout);
+        let drop = Dropping::new(self.dropout);
         let mut sum = (keep && !before).then(|| pool.take(x.len()));
         let mut sums = sum.as_deref_mut().unwrap_or_default().chunks_mut(rows_len);
         let stats = mean.chunks_mut(height).zip(rstd.chunks_mut(height));
@@ -234,7 +234,7 @@ impl SelfAttention<'_> {
             saved.attended.len() == tokens * d_model && saved.mean.len() == tokens && saved.sum.is_none() == before,
             "self_attention: what was saved is of another batch"
         );
-        let drop = Drop::new(self.dropout);
+        let drop = Dropping::new(self.dropout);
         let (rows_len, slabs) = (height * d_model, blocks.slabs_of_one(d_model));
         // partial sums of each block: gamma, beta, output bias, and those of query, key and value
         let per_block = 6 * d_model;

@@ -14,8 +14,8 @@ use crate::math::add_to;
 use crate::norm::denormalise;
 use crate::pool::{Buffer, Pool};
 use crate::product::{
-    Columns, Drop, Finish, Gradient, Panels, Place, Product, RowBlocks, Rows, Sink, Weights, for_each, pack_dropped,
-    product, weight_gradients,
+    Columns, Dropping, Finish, Gradient, Panels, Place, Product, RowBlocks, Rows, Sink, Weights, for_each,
+    pack_dropped, product, weight_gradients,
 };
 use crate::random::Key;
 
@@ -116,7 +116,7 @@ impl FeedForward<'_> {
             up.dims() == (d_model, d_ff) && down.dims() == (d_ff, d_model),
             "feed_forward: panels of other weights"
         );
-        let [hidden_drop, drop] = [self.hidden_dropout, self.dropout].map(Drop::new);
+        let [hidden_drop, drop] = [self.hidden_dropout, self.dropout].map(Dropping::new);
         let before = self.norm.place == NormPlace::Before;
         let mut saved = keep.then(|| FeedForwardSaved {
             pre: pool.take(blocks.slabs(d_ff)),
@@ -141,12 +141,9 @@ impl FeedForward<'_> {
         });
         for_each(2 * blocks.rows * d_model * d_ff, tasks, |(first_row, x, out, pre, sum, stats)| {
             let (height, rows) = (blocks.height, x.len() / d_model);
-            let mut own = pool.take(2 * height);
-            let (own_mean, own_rstd) = own.split_at_mut(height);
-            let (mean, rstd) = match stats {
-                [mean, rstd] if !mean.is_empty() => (mean, rstd),
-                _ => (&mut own_mean[..rows], &mut own_rstd[..rows]),
-            };
+            let [mean, rstd] = stats;
+            let mut own = mean.is_empty().then(|| pool.take(2 * rows));
+            let (mean, rstd) = own.as_deref_mut().map_or((mean, rstd), |own| own.split_at_mut(rows));
             let mut left = pool.take(blocks.slabs_of_one(d_model));
             let mut hidden = pool.take(blocks.slabs_of_one(d_ff));
             self.norm.pack(x, height, &mut left, (mean, rstd));
@@ -196,7 +193,7 @@ impl FeedForward<'_> {
             saved.pre.len() == blocks.slabs(d_ff) && saved.mean.len() == blocks.rows && saved.sum.is_none() == before,
             "feed_forward: what was saved is of another batch"
         );
-        let [hidden_drop, drop] = [self.hidden_dropout, self.dropout].map(Drop::new);
+        let [hidden_drop, drop] = [self.hidden_dropout, self.dropout].map(Dropping::new);
         let up = Weights::Transposed { parts: &[self.up_weight], columns: d_model };
         let down = Weights::Transposed { parts: &[self.down_weight], columns: d_ff };
         let [up, down] = Panels::of([up, down], pool);

@@ -7,7 +7,9 @@ use crate::matmul::{Layout, matmul};
 use crate::norm::{layer_norm_backward, layer_norm_forward};
 use crate::pool::Pool;
 use crate::random::Key;
-use crate::testing::{activated, assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
+use crate::testing::{
+    activated, assert_close, differences, dot, numbers, poisoned, same_bits_with_any_threads, to_f64,
+};
 
 mod attention;
 mod feed_forward;
@@ -18,19 +20,6 @@ const EPSILON: f32 = 1e-2;
 
 /// Rate and key of a dropout, if there is one.
 type Dropout = Option<(f32, Key)>;
-
-/// Full of buffers of all sizes that hold nothing but NaN.
-fn poisoned() -> Pool {
-    let pool = Pool::new();
-    let sizes = (4..16).flat_map(|power| [1 << power; 16]);
-    let buffers = sizes.map(|n| {
-        let mut buffer = pool.take(n);
-        buffer.fill(f32::NAN);
-        buffer
-    });
-    drop(buffers.collect::<Vec<_>>());
-    pool
-}
 
 fn bits(x: &[Vec<f32>]) -> Vec<Vec<u32>> {
     x.iter().map(|x| x.iter().map(|x| x.to_bits()).collect()).collect()
