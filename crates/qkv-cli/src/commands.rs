@@ -11,7 +11,7 @@ use qkv_train::metrics::mean_and_deviation;
 use qkv_train::model::{FileKind, Model, Overrides, Style};
 use qkv_train::model_dir::ModelDir;
 use qkv_train::recipe::TABLES;
-use qkv_train::run::{Report, check_folder, estimate, run};
+use qkv_train::run::{Report, check_folder, check_folder_of_runs, estimate, run};
 use qkv_train::tag::Part;
 use serde_json::{Value, json};
 
@@ -46,6 +46,10 @@ fn recipe(options: &Train) -> Result<Recipe, Failure> {
         };
         recipe.set(&assignment).map_err(told)?;
     }
+    if options.epochs.is_some() {
+        // What is said later wins, and steps would win over epochs.
+        recipe.training.steps = None;
+    }
     for assignment in &options.set {
         recipe.set(assignment)?;
     }
@@ -66,6 +70,9 @@ pub(crate) fn train(options: &Train, stop: &AtomicBool) -> Result<(), Failure> {
     let last_seed = recipe.training.seed.checked_add(count as u64 - 1).filter(|&seed| i64::try_from(seed).is_ok());
     if last_seed.is_none() {
         return Err(Failure::usage(format!("--runs {count}: there are not so many seeds; give a smaller --seed")));
+    }
+    if count > 1 {
+        check_folder_of_runs(out)?;
     }
     // All folders first: the last should not be found impossible when the other runs are done.
     for number in 0..count as u64 {

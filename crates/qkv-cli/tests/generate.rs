@@ -96,6 +96,12 @@ fn a_model_is_trained_judged_and_asked_about_itself() {
 #[test]
 fn a_prompt_is_gone_on_with_and_the_seed_decides_how() {
     let (room, model, _) = model();
+    // (an unknown character is told on standard error)
+    let done = |args: &[&str]| {
+        let ended = qkv(args);
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        ended.stdout
+    };
     let prompts = room.write("prompts.txt", "they saw\n\nthe Ж old");
     let first = done(&["predict", model, &prompts, "--json"]);
     let answers: Vec<_> = first.lines().map(json).collect();
@@ -172,6 +178,32 @@ fn characters_never_seen_are_counted_and_told() {
     let ended = qkv(&writing(&data, &out, &[&setting, steps, "data.encoding=latin-1"]));
     assert_eq!(ended.status, Some(0), "{ended:?}");
     assert!(ended.stderr.starts_with(&format!("warning: {latin}: ")) && ended.stderr.contains("'è'"), "{ended:?}");
+}
+
+#[test]
+fn unknown_characters_of_a_prompt_are_told() {
+    let (room, model, _) = model();
+    let prompts = room.write("prompts.txt", "The\n你好\n");
+    let ended = qkv(&["predict", model, &prompts, "--json"]);
+    let warning = told(&ended).join("\n");
+    assert!(
+        ended.status == Some(0) && warning.contains("prompt 2: 2 characters are unknown") && warning.contains('你'),
+        "{warning}"
+    );
+}
+
+#[test]
+fn epochs_asked_for_win_over_steps_of_the_recipe() {
+    let room = Room::new();
+    let (data, out) = (room.write("train.txt", text(200, 1)), room.name("model"));
+    let recipe = room.write("recipe.toml", "[training]\nsteps = 100000\n");
+    let mut args = writing(&data, &out, &["model.layers=1"]);
+    let steps = args.iter().position(|arg| *arg == "training.steps=150").unwrap();
+    args.drain(steps - 1..=steps);
+    args.insert(1, &recipe);
+    done(&[&args[..], &["--epochs", "2"]].concat());
+    let metrics = fs::read_to_string(room.path("model/metrics.json")).unwrap();
+    assert_eq!(json(&metrics)["epochs"].as_array().unwrap().len(), 2, "{metrics}");
 }
 
 #[test]

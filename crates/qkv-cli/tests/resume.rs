@@ -215,6 +215,21 @@ fn resume_of_a_finished_run_changes_nothing_and_says_so() {
 }
 
 #[test]
+fn resume_of_a_finished_run_by_another_recipe_is_refused() {
+    let (job, out) = finished();
+    let before = snapshot(Path::new(out));
+    for (more, wanted) in [
+        (["--set", "training.dropout=0.3"], "training.dropout was"),
+        (["--set", "training.epochs=3"], "training.epochs was"),
+        (["--seed", "99"], "training.seed was"),
+    ] {
+        let args = job.args("model", &["--resume"]).into_iter().chain(more.map(String::from)).collect::<Vec<_>>();
+        assert_refused(&qkv(&args), 2, &[wanted, "finished", "give another --out"]);
+    }
+    assert!(snapshot(Path::new(out)) == before);
+}
+
+#[test]
 fn leftovers_of_a_kill_at_the_very_end_do_no_harm() {
     let (job, out) = finished();
     copy_model(out, &job.room.path("ended"));

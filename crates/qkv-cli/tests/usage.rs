@@ -37,6 +37,9 @@ fn several_seeds_give_mean_and_deviation() {
     assert!(text.contains("seed-7 is finished already") && text.contains("seed-8: dev accuracy"), "{text}");
     let last = format!("2 runs: mean {mean:.4}, standard deviation {deviation:.4}");
     assert_eq!(text.lines().last(), Some(last.as_str()));
+    // A folder that holds something else is not that of several runs.
+    fs::write(room.path("models/notes.txt"), "mine").unwrap();
+    assert_refused(&qkv(&again), 1, &["--runs", "notes.txt", "give another --out"]);
     // One seed alone is the same as among several.
     let alone = room.name("alone");
     done(&training(&train, &alone, &["--dev", &dev, "--seed", "8"]));

@@ -112,6 +112,7 @@ pub fn run(
     recipe.check()?;
     check_folder(out, resume)?;
     if let Some(report) = finished(out)? {
+        check_same_recipe(out, recipe)?;
         return Ok(report);
     }
     let watchers = Watchers { stop, observer, warn };
@@ -174,6 +175,46 @@ pub fn check_folder(out: &Path, resume: bool) -> Result<()> {
     }
     let reason = "--resume: there is no run in the folder that could go on, but other files; give another --out";
     Err(Error::model(out, reason))
+}
+
+/// Checks that a folder holds nothing but several runs, which each have a folder of their own in it.
+///
+/// # Errors
+/// If it holds anything else.
+pub fn check_folder_of_runs(out: &Path) -> Result<()> {
+    let entries = match fs::read_dir(out) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("use as the folder of several runs", out, &e)),
+    };
+    let mut others = entries.flatten().map(|entry| entry.file_name());
+    match others.find(|name| !files::is_litter(name) && !name.to_string_lossy().starts_with("seed-")) {
+        None => Ok(()),
+        Some(other) => Err(Error::model(
+            out,
+            &format!(
+                "--runs: the folder holds {} as well, which is no run of several: give another --out",
+                other.display()
+            ),
+        )),
+    }
+}
+
+/// Checks that a finished model is of the recipe that is asked for.
+fn check_same_recipe(out: &Path, recipe: &Recipe) -> Result<()> {
+    let before = ModelDir::open(out)?.recipe()?;
+    let mut now = recipe.clone();
+    // The data may have decided it.
+    now.input.embedding_dim = now.input.embedding_dim.or(before.input.embedding_dim);
+    let (before, now) = (before.to_toml(), now.to_toml());
+    if before == now {
+        return Ok(());
+    }
+    let difference = trainer::first_difference(&before, &now);
+    Err(Error::Recipe(format!(
+        "--resume: the model in {} is finished, and not of this recipe: {difference}; give another --out",
+        out.display()
+    )))
 }
 
 /// What the finished model in the folder `out` reached; `None` if there is none.

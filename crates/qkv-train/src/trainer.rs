@@ -525,7 +525,7 @@ impl<'a, T: Task> Run<'a, T> {
 }
 
 /// The first key in which two recipes differ, with what it was and is.
-fn first_difference(before: &str, now: &str) -> String {
+pub(crate) fn first_difference(before: &str, now: &str) -> String {
     let [before, now] = [before, now].map(|text| text.parse::<toml::Table>().unwrap_or_default());
     let value = |recipe: &toml::Table, table: &str, key: &str| {
         let value = recipe.get(table).and_then(|table| table.get(key));

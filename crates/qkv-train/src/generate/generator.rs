@@ -105,6 +105,16 @@ impl Generator {
         })
     }
 
+    /// What the user should know of prompt `number`: that the model does not know some of its characters.
+    pub(super) fn unknown_in_prompt(&self, source: &str, prompt: &str, number: u64) -> Option<String> {
+        let (_, unknown) = self.vocabulary.encode(prompt);
+        let first = unknown.first()?.character;
+        let count: usize = unknown.iter().map(|unknown| unknown.count).sum();
+        Some(format!(
+            "{source}: prompt {number}: {count} characters are unknown to the model and read as one and the same (the first {first:?})"
+        ))
+    }
+
     /// Logits of what follows the last `model.context` of `ids`.
     fn vocab_logits(&self, ids: &[u32]) -> Vec<f32> {
         let seen = &ids[ids.len().saturating_sub(self.recipe.model.context)..];

@@ -38,6 +38,7 @@ impl Generator {
             let (lines, end) = prompts.take(1, |_| 1, stop);
             for prompt in lines.iter().map(Line::text) {
                 let number = done.examples as u64;
+                done.warnings.extend(self.unknown_in_prompt(source, prompt, number + 1));
                 match self.write(prompt, number, style, out, stop, &mut |written| {
                     watch(done.examples, done.tokens + written);
                 }) {

@@ -58,6 +58,11 @@ impl GenerateTask {
     pub fn from_texts(recipe: &Recipe, train: (&str, &str), dev: (&str, &str)) -> Result<Self> {
         let ((train_name, train), (dev_name, dev)) = (train, dev);
         let vocabulary = CharacterVocabulary::build(train, recipe.input.min_count);
+        if train.is_empty() {
+            return Err(Error::Training(format!(
+                "{train_name}: no character is left to train on beside the dev part: give more text, or a --dev file"
+            )));
+        }
         if vocabulary.is_empty() {
             return Err(Error::Training(format!(
                 "{train_name}: no character occurs input.min_count = {} times: lower it, or give more text",

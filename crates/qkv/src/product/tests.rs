@@ -249,7 +249,7 @@ proptest! {
             prop_assert_eq!(bits(&packed), bits(&expected[first_row * dim..][..rows * dim]));
             assert_close(&sums, &reference(&vec![1.0; rows], &packed, dim), 1e-6);
             pack(Rows::dense(pre, dim), blocks.height, &mut pre_slabs);
-            deactivate_rows(act, rows, dim, blocks.height, &mut pre_slabs, &mut slabs, &mut sums);
+            deactivate_rows(act, rows, dim, blocks.height, &pre_slabs, &mut slabs, &mut sums);
             found.extend(rows_of(place, &slabs, rows, dim));
             found_sums.iter_mut().zip(&*sums).for_each(|(sum, x)| *sum += x);
         }
