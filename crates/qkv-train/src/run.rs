@@ -192,7 +192,7 @@ pub fn check_folder_of_runs(out: &Path) -> Result<()> {
         None => Ok(()),
         Some(other) => Err(Error::model(
             out,
-            &format!(
+            format!(
                 "--runs: the folder holds {} as well, which is no run of several: give another --out",
                 other.display()
             ),
