@@ -113,6 +113,7 @@ impl Model {
     }
 
     /// What a model that holds no gradients says of each word.
+    #[allow(dead_code, reason = "the tests of a second device do not ask for it")]
     pub(crate) fn logits(&self, batch: &Batch) -> Vec<f32> {
         let x = self.embedding.forward(batch.words.clone(), batch.affixes.clone(), AFFIX_WIDTH);
         let x = self.encoder.forward(x, &Layout::new(batch.offsets.clone()), &Pass::inference());
