@@ -26,7 +26,8 @@ pub(crate) fn train(options: &BenchTrain) -> Result<(), Failure> {
     let all = cases();
     let chosen = choose(&all, options)?;
     if options.list {
-        return chosen.iter().try_for_each(|case| print(&case.name));
+        let line = |name: &str| if options.json { json!({ "case": name }).to_string() } else { name.to_string() };
+        return chosen.iter().try_for_each(|case| print(&line(&case.name)));
     }
     let lengths = options.lengths.as_deref().map(measure::lengths).transpose()?;
     if let Some(lengths) = &lengths {
