@@ -44,7 +44,8 @@ impl<T> Idle<T> {
     }
 }
 
-/// Frees what nobody took for so long, and takes what is in `range` by its `size`: the smallest, of those what the calling thread had, and of those the last.
+/// Frees what nobody took for so long, and takes what is in `range` by its `size`: the smallest, of those what the calling thread
+/// had, and of those the last.
 fn take_best<T>(
     idle: &mut Vec<Idle<T>>,
     range: RangeInclusive<usize>,

@@ -112,21 +112,17 @@ impl Model {
         }
     }
 
-    /// What a model that holds no gradients says of each word.
-    #[allow(dead_code, reason = "the tests of a second device do not ask for it")]
-    pub(crate) fn logits(&self, batch: &Batch) -> Vec<f32> {
+    /// Logits of each word, `[tokens, CLASSES]`.
+    pub(crate) fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<2> {
         let x = self.embedding.forward(batch.words.clone(), batch.affixes.clone(), AFFIX_WIDTH);
-        let x = self.encoder.forward(x, &Layout::new(batch.offsets.clone()), &Pass::inference());
-        let logits = self.head.forward(x, Activation::Identity);
-        logits.into_data().try_to_vec().expect("all numbers are f32")
+        let x = self.encoder.forward(x, &Layout::new(batch.offsets.clone()), pass);
+        self.head.forward(x, Activation::Identity)
     }
 
     /// The loss in training step `step`, from which follows what is dropped.
     pub(crate) fn loss(&self, batch: &Batch, step: usize) -> Tensor<1> {
         let pass = Pass::training(Key::new(11).fold(step as u64));
-        let x = self.embedding.forward(batch.words.clone(), batch.affixes.clone(), AFFIX_WIDTH);
-        let x = self.encoder.forward(x, &Layout::new(batch.offsets.clone()), &pass);
-        cross_entropy(self.head.forward(x, Activation::Identity), batch.targets.clone(), 0.1)
+        cross_entropy(self.forward(batch, &pass), batch.targets.clone(), 0.1)
     }
 }
 
