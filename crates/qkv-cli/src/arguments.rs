@@ -22,10 +22,12 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Train a model by a recipe, by flags, or by both
     Train(Train),
-    /// Judge a model on labelled data, or on a text
+    /// Judge a model on labelled data, on pairs, on a text, or on ratings
     Evaluate(Evaluate),
-    /// Use a model: labels for each word of each sentence, or what follows each prompt
+    /// Use a model: labels for words or texts, what is written from each text, what follows each prompt, what to recommend
     Predict(Predict),
+    /// The vectors that know their context, of any layer, as a file; or the nearest neighbours of a word, before and after context
+    Embed(Embed),
     /// What a model is, on what it was trained, what it reached
     Info(Info),
     /// Measure this program on this machine
@@ -65,16 +67,16 @@ pub(crate) struct Train {
     /// What comes in (input.kind)
     #[arg(long, value_name = "KIND")]
     pub(crate) input: Option<String>,
-    /// What to train on: a file or builtin:NAME (data.train)
-    #[arg(long, value_name = "DATA")]
-    pub(crate) train: Option<String>,
+    /// What to train on: a file or builtin:NAME; of parallel text two files, source then target (data.train)
+    #[arg(long, value_name = "DATA", num_args = 1..=2)]
+    pub(crate) train: Option<Vec<String>>,
     /// What the best epoch is judged on (data.dev)
-    #[arg(long, value_name = "DATA")]
-    pub(crate) dev: Option<String>,
+    #[arg(long, value_name = "DATA", num_args = 1..=2)]
+    pub(crate) dev: Option<Vec<String>>,
     /// Passes over the training set, at most (training.epochs)
     #[arg(long, value_name = "N")]
     pub(crate) epochs: Option<u64>,
-    /// The format of the data: conllu or columns; told by content if not given (data.format)
+    /// The format of the data, one of those of the task; told by ending and content if not given (data.format)
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// The encoding of the data, such as latin-1; UTF-8 if not given (data.encoding)
@@ -104,17 +106,21 @@ pub(crate) struct Train {
 pub(crate) struct Evaluate {
     /// The folder of the model
     pub(crate) model: PathBuf,
-    /// Labelled data, or a text: a file or builtin:NAME
-    pub(crate) data: String,
+    /// Labelled data, pairs, a text, or ratings: a file or builtin:NAME; of parallel text two files, source then target
+    #[arg(num_args = 1..=2, required = true)]
+    pub(crate) data: Vec<String>,
     /// The part of data that carries its own splits: train, dev or test
     #[arg(long, value_name = "S", default_value = "test")]
     pub(crate) split: String,
-    /// The format of the data: conllu or columns; told by content if not given
+    /// The format of the data, one of those of the task; told by ending and content if not given
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// The encoding of the data, such as latin-1; that of the training data if not given
     #[arg(long, value_name = "NAME")]
     pub(crate) encoding: Option<String>,
+    /// Set a key of [decoding] otherwise than in training, as in decoding.beam=5; may be given often
+    #[arg(long, value_name = "DECODING.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -124,11 +130,12 @@ pub(crate) struct Evaluate {
 pub(crate) struct Predict {
     /// The folder of the model
     pub(crate) model: PathBuf,
-    /// Sentences: a file (CoNLL-U, one word a line, or plain text), or - for standard input; for a model that generates,
-    /// a prompt on each line
+    /// Sentences: a file (CoNLL-U, one word a line, or plain text), or - for standard input; a text on each line for a model that
+    /// classifies or translates, a prompt on each line for one that goes on with a text, ratings (or with --format text a line of
+    /// items with tabs between them) for one that recommends
     #[arg(default_value = "-")]
     pub(crate) data: String,
-    /// The format of the data: conllu, columns or text; told by content if not given
+    /// The format of the data, one of those of the task; told by ending and content if not given
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// The encoding of the data, such as latin-1; that of the training data if not given
@@ -141,6 +148,48 @@ pub(crate) struct Predict {
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// Print one JSON object for each sentence or prompt
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Embed {
+    /// The folder of the model
+    pub(crate) model: PathBuf,
+    /// What vectors are made of: a file, builtin:NAME, or - for standard input
+    #[arg(required_unless_present = "nearest", conflicts_with = "nearest")]
+    pub(crate) data: Option<String>,
+    /// The file of vectors, one row for each word or other unit; a table with a line for each row goes beside it
+    #[arg(long, value_name = "VECTORS.npy", required_unless_present = "nearest", conflicts_with = "nearest")]
+    pub(crate) out: Option<PathBuf>,
+    /// Whose vectors: 0 for what goes into the first block, N for what comes out of block N; the last if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) layer: Option<usize>,
+    /// One row for each text, the mean of its vectors
+    #[arg(long, conflicts_with = "nearest")]
+    pub(crate) pooled: bool,
+    /// Print the nearest neighbours of this word instead: as one-hot vectors, as embeddings, and in context
+    #[arg(long, value_name = "WORD")]
+    pub(crate) nearest: Option<String>,
+    /// Neighbours to print
+    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with_all = ["data", "out"], requires = "nearest")]
+    pub(crate) count: usize,
+    /// A text in which the word stands, for its neighbours in context; may be given often
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["data", "out"], requires = "nearest")]
+    pub(crate) text: Vec<String>,
+    /// Where neighbours in context are looked for: a file or builtin:NAME; in the texts if not given
+    #[arg(long = "data", value_name = "FILE", id = "corpus", conflicts_with_all = ["data", "out"], requires = "nearest")]
+    pub(crate) corpus: Option<String>,
+    /// The part of data that carries its own splits: train, dev or test
+    #[arg(long, value_name = "S", default_value = "test")]
+    pub(crate) split: String,
+    /// The format of the data, one of those of the task; told by ending and content if not given
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// The encoding of the data, such as latin-1; that of the training data if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) encoding: Option<String>,
+    /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,6 +1,6 @@
 //! `train`, `evaluate`, `predict` and `info`.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,7 +10,7 @@ use qkv_train::Recipe;
 use qkv_train::metrics::mean_and_deviation;
 use qkv_train::model::{FileKind, Model, Overrides, Style};
 use qkv_train::model_dir::ModelDir;
-use qkv_train::recipe::TABLES;
+use qkv_train::recipe::{TABLES, Task};
 use qkv_train::run::{Report, check_folder, check_folder_of_runs, estimate, run};
 use qkv_train::tag::Part;
 use serde_json::{Value, json};
@@ -28,8 +28,8 @@ fn recipe(options: &Train) -> Result<Recipe, Failure> {
     let flags = [
         ("--task", "model.task", options.task.as_deref().map(quoted)),
         ("--input", "input.kind", options.input.as_deref().map(quoted)),
-        ("--train", "data.train", options.train.as_deref().map(quoted)),
-        ("--dev", "data.dev", options.dev.as_deref().map(quoted)),
+        ("--train", "data.train", options.train.as_deref().map(paths)),
+        ("--dev", "data.dev", options.dev.as_deref().map(paths)),
         ("--format", "data.format", options.format.as_deref().map(quoted)),
         ("--encoding", "data.encoding", options.encoding.as_deref().map(quoted)),
         ("--precision", "training.precision", options.precision.as_deref().map(quoted)),
@@ -60,6 +60,14 @@ fn recipe(options: &Train) -> Result<Recipe, Failure> {
 /// A flag's value as TOML, so that a path with odd characters stays one.
 fn quoted(value: &str) -> String {
     Value::from(value).to_string()
+}
+
+/// One path, or several as a list.
+fn paths(values: &[String]) -> String {
+    match values {
+        [path] => quoted(path),
+        paths => Value::from(paths.to_vec()).to_string(),
+    }
 }
 
 pub(crate) fn train(options: &Train, stop: &AtomicBool) -> Result<(), Failure> {
@@ -114,7 +122,7 @@ fn train_once(recipe: &Recipe, out: &Path, name: &str, resume: bool, stop: &Atom
     Ok(report?)
 }
 
-fn warn(warnings: &[String]) {
+pub(crate) fn warn(warnings: &[String]) {
     const MOST: usize = 5;
     for warning in warnings.iter().take(MOST) {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
@@ -195,14 +203,19 @@ pub(crate) fn dry_run(options: &Train) -> Result<(), Failure> {
     ))
 }
 
+/// The part of data that `--split` names.
+pub(crate) fn part_named(name: &str) -> Result<Part, Failure> {
+    match name {
+        "train" => Ok(Part::Train),
+        "dev" => Ok(Part::Dev),
+        "test" => Ok(Part::Test),
+        other => Err(Failure::usage(format!("--split {other}: expected train, dev or test"))),
+    }
+}
+
 pub(crate) fn evaluate(options: &Evaluate) -> Result<(), Failure> {
-    let part = match options.split.as_str() {
-        "train" => Part::Train,
-        "dev" => Part::Dev,
-        "test" => Part::Test,
-        other => return Err(Failure::usage(format!("--split {other}: expected train, dev or test"))),
-    };
-    let model = Model::load(&options.model, &Overrides::default())?;
+    let part = part_named(&options.split)?;
+    let model = Model::load(&options.model, &Overrides { set: &options.set, seed: None })?;
     let kind = FileKind { format: options.format.as_deref(), encoding: options.encoding.as_deref() };
     let result = model.evaluate(&options.data, part, kind)?;
     warn(&result.warnings);
@@ -213,6 +226,7 @@ pub(crate) fn evaluate(options: &Evaluate) -> Result<(), Failure> {
         });
         if let Some(object) = object.as_object_mut() {
             object.extend(result.metrics.iter().map(|(name, value)| ((*name).to_string(), (*value).into())));
+            object.extend(result.details.into_iter().map(|detail| (detail.name.to_string(), detail.json)));
         }
         return print(&object.to_string());
     }
@@ -227,6 +241,9 @@ pub(crate) fn evaluate(options: &Evaluate) -> Result<(), Failure> {
     }
     let speed = rounded(result.tokens as f64 / result.seconds.max(1e-9));
     text += &row("seconds", format!("{:.2}  ({speed} {tokens} a second)", result.seconds));
+    for detail in &result.details {
+        text += &format!("\n{}", detail.text);
+    }
     print(text.trim_end())
 }
 
@@ -244,10 +261,19 @@ pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failur
         bar
     });
     let (start, (examples, tokens)) = (Instant::now(), model.nouns());
+    let all = bar.as_ref().and_then(|_| expected_examples(&options.data, model.task()));
     let done = model.predict_stream(&options.data, kind, style, &mut out, stop, &mut |done, written| {
         if let Some(bar) = &bar {
-            let rate = rounded(written as f64 / start.elapsed().as_secs_f64().max(1e-9));
-            bar.set_message(format!("{} {examples} · {rate} {tokens} a second", rounded(done as f64)));
+            let seconds = start.elapsed().as_secs_f64().max(1e-9);
+            let rate = rounded(written as f64 / seconds);
+            let (of, left) = match all.filter(|&all| all >= done && done > 0) {
+                Some(all) => {
+                    let left = seconds / done as f64 * (all - done) as f64;
+                    (format!(" of about {}", rounded(all as f64)), format!(" · {} left", duration(left)))
+                }
+                None => Default::default(),
+            };
+            bar.set_message(format!("{}{of} {examples} · {rate} {tokens} a second{left}", rounded(done as f64)));
             bar.tick();
         }
     });
@@ -260,6 +286,27 @@ pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failur
         return Err(Failure::new(format!("stopped after {} {examples}", done.examples)));
     }
     Ok(())
+}
+
+/// About how many examples a file holds, by its lines, or for words with labels by its blank lines; `None` if that cannot be told.
+fn expected_examples(path: &str, task: Task) -> Option<usize> {
+    let file = std::fs::File::open(path).ok().filter(|file| file.metadata().is_ok_and(|about| about.is_file()))?;
+    let (mut reader, mut lines, mut blank, mut last) = (std::io::BufReader::new(file), 0, 0, b'\n');
+    loop {
+        let piece = reader.fill_buf().ok()?;
+        if piece.is_empty() {
+            break;
+        }
+        for &byte in piece {
+            lines += usize::from(byte == b'\n');
+            blank += usize::from(byte == b'\n' && last == b'\n');
+            last = byte;
+        }
+        let length = piece.len();
+        reader.consume(length);
+    }
+    lines += usize::from(last != b'\n');
+    Some(if task == Task::Tag && blank > 0 { blank } else { lines })
 }
 
 pub(crate) fn info(options: &Info) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod commands;
 mod demo;
+mod embed;
 mod explain;
 mod measure;
 mod progress;
@@ -90,6 +91,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Train(options) => commands::train(&options, stop_on_ctrl_c("stopping: what there is will be kept")?),
         Command::Evaluate(options) => commands::evaluate(&options),
         Command::Predict(options) => commands::predict(&options, stop_on_ctrl_c("stopping")?),
+        Command::Embed(options) => embed::embed(&options, stop_on_ctrl_c("stopping")?),
         Command::Info(options) => commands::info(&options),
         Command::Bench(Bench::Attention(options)) => bench::attention(&options),
         Command::Bench(Bench::Train(options)) => bench::train(&options),

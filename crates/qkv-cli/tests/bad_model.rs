@@ -108,7 +108,7 @@ fn a_changed_part() {
     for (old, new) in [
         ("\"heads\": 2", "\"heads\": 4"),
         ("\"d_model\": 16", "\"d_model\": 999999999"),
-        ("\"label\": \"upos\"", "\"label\": \"xpos\""),
+        ("\"unit\": \"words\"", "\"unit\": \"bpe\""),
         ("\"finished\": true", "\"finished\": false"),
         ("\"task\": \"tag\"", "\"task\": \"tug\""),
     ] {

@@ -163,7 +163,7 @@ fn characters_never_seen_are_counted_and_told() {
     let ended = qkv(&["evaluate", model, &strange, "--json"]);
     assert_eq!(ended.status, Some(0), "{ended:?}");
     let wanted = format!(
-        "warning: {strange}: 3 characters are unknown to the model and count as wrong (2 different ones, the first 'Ж' on line 1)\n"
+        "warning: {strange}: 3 characters are unknown to the model and count as wrong (2 different ones, the first \"Ж\" on line 1)\n"
     );
     assert_eq!(ended.stderr, wanted);
     assert!(json(&ended.stdout)["loss"].as_f64().unwrap().is_finite());
@@ -177,7 +177,7 @@ fn characters_never_seen_are_counted_and_told() {
     assert_refused(&ended, 1, &[&latin, "is not UTF-8", "data.encoding"]);
     let ended = qkv(&writing(&data, &out, &[&setting, steps, "data.encoding=latin-1"]));
     assert_eq!(ended.status, Some(0), "{ended:?}");
-    assert!(ended.stderr.starts_with(&format!("warning: {latin}: ")) && ended.stderr.contains("'è'"), "{ended:?}");
+    assert!(ended.stderr.starts_with(&format!("warning: {latin}: ")) && ended.stderr.contains("\"è\""), "{ended:?}");
 }
 
 #[test]
@@ -318,13 +318,13 @@ fn wrong_usage_is_refused_in_one_line() {
         assert!(!Path::new(&never).exists(), "nothing is begun");
     };
     for (setting, wanted) in [
-        ("model.mixer=rnn", &["model.mixer = \"rnn\"", "attention or none"][..]),
-        ("model.mixer=cnn", &["model.mixer = \"cnn\"", "attention or none"]),
-        ("model.mixer=window", &["model.mixer = \"window\"", "attention or none"]),
-        ("input.unit=words", &["input.unit", "characters"]),
+        ("model.mixer=cnn", &["model.mixer = \"cnn\"", "attention, rnn or none"][..]),
+        ("model.mixer=window", &["model.mixer = \"window\"", "attention, rnn or none"]),
         ("input.unit=letters", &["input.unit", "letters", "characters"]),
-        ("input.lowercase=true", &["input.lowercase"]),
-        ("data.format=conllu", &["data.format", "plain text"]),
+        ("input.characters=affixes", &["input.characters"]),
+        ("training.metric=bleu", &["training.metric", "loss or accuracy"]),
+        ("decoding.strategy=beam", &["decoding.strategy", "decoding.temperature = 0"]),
+        ("data.format=conllu", &["data.format", "conllu", "text"]),
         ("data.encoding=latin-7", &["latin-7", "did you mean latin-1?"]),
         ("training.steps=0", &["training.steps"]),
         ("model.context=0", &["model.context"]),
@@ -345,12 +345,14 @@ fn wrong_usage_is_refused_in_one_line() {
     let missing = room.name("none.txt");
     refused(&missing, "model.layers=1", 1, &[&missing, "check the path"]);
     assert_refused(&qkv(&["predict", model, &missing]), 1, &[&missing, "check the path"]);
-    assert_refused(&qkv(&["predict", model, good, "--format", "columns"]), 1, &["columns", "plain text"]);
-    assert_refused(&qkv(&["evaluate", model, good, "--format", "conlu"]), 2, &["conlu", "did you mean conllu?"]);
+    assert_refused(&qkv(&["predict", model, good, "--format", "columns"]), 2, &["columns", "known are", "text"]);
+    assert_refused(&qkv(&["predict", model, good, "--format", "csv"]), 2, &["csv", "plain text"]);
+    assert_refused(&qkv(&["evaluate", model, good, "--format", "conlu"]), 2, &["conlu", "known are", "text"]);
     for (setting, wanted) in [
         ("model.layers=2", "only keys of [decoding]"),
-        ("decoding.top=2", "`top_k`"),
+        ("decoding.topk=2", "`top_k`"),
         ("decoding.temperature=-1", "decoding.temperature"),
+        ("decoding.strategy=beam", "decoding.strategy"),
     ] {
         assert_refused(&qkv(&["predict", model, good, "--set", setting]), 2, &[wanted]);
     }
@@ -361,4 +363,82 @@ fn wrong_usage_is_refused_in_one_line() {
     let args = ["train", "--train", good, "--out", &never, "--set", "input.unit=characters"];
     assert_refused(&qkv(&args), 2, &["model.task = \"tag\"", "input.unit"]);
     assert!(!Path::new(&never).exists());
+}
+
+/// What follows each prompt, 30 units by a seed.
+fn followed(model: &str, prompts: &str) -> Vec<(String, String)> {
+    let ended = qkv(&["predict", model, prompts, "--json", "--set", "decoding.max_length=30"]);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let plain = qkv(&["predict", model, prompts, "--set", "decoding.max_length=30"]).stdout;
+    let text = |answer: &serde_json::Value, key: &str| answer[key].as_str().unwrap().to_string();
+    let answers: Vec<_> =
+        ended.stdout.lines().map(json).map(|answer| (text(&answer, "prompt"), text(&answer, "text"))).collect();
+    let joined: String = answers.iter().map(|(prompt, text)| format!("{prompt}{text}\n")).collect();
+    assert_eq!(plain, joined, "what is shown is the prompt and what follows it");
+    answers
+}
+
+#[test]
+fn words_and_subwords_are_put_together_as_texts_are_written() {
+    let room = Room::new();
+    let data = room.write("train.txt", text(400, 1));
+    let prompts = room.write("prompts.txt", "they\nthey saw \n\n   \nthe old\t\n");
+    for unit in ["words", "bpe"] {
+        let out = room.name(unit);
+        let unit_setting = format!("input.unit={unit}");
+        done(&writing(&data, &out, &[&unit_setting, "input.subwords=60"]));
+        let judged = json(&done(&["evaluate", &out, &data, "--json"]));
+        assert!(judged["loss"].as_f64().unwrap() < 3.3, "{judged}");
+        for (prompt, text) in followed(&out, &prompts) {
+            let whole = format!("{prompt}{text}");
+            let tail = &whole[prompt.trim_end().len()..];
+            if unit == "words" {
+                assert_eq!(text.split_whitespace().count(), 30, "{text:?}");
+                assert_eq!(text.starts_with(' '), prompt == "they", "{whole:?}");
+            }
+            // A space that the prompt ends in is the one before the next word, so no two come together.
+            assert!(!tail.trim_start().contains("  ") && !tail.contains('▁'), "{whole:?}");
+            assert!(!prompt.ends_with(' ') || !text.starts_with(' '), "{whole:?}");
+        }
+    }
+}
+
+#[test]
+fn prompts_longer_than_the_context_are_cut_from_the_left() {
+    let room = Room::new();
+    let data = room.write("train.txt", text(200, 1));
+    for (number, settings) in [
+        &["input.unit=words", "model.context=5"][..],
+        &["input.unit=bpe", "input.subwords=60", "model.context=7"],
+        &["model.context=1"],
+        &["model.mixer=rnn", "model.positions=none", "model.context=6"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = room.name(&format!("model-{number}"));
+        done(&writing(&data, &out, &[settings, &["training.steps=20"]].concat()));
+        let tail = "they saw a stone near the river";
+        let long = room.write("long.txt", format!("{} {tail}\n", "every red engine ".repeat(400).trim_end()));
+        let short = room.write("short.txt", format!("{tail}\n"));
+        // Both are longer than the context, so the model sees the same of both.
+        assert_eq!(followed(&out, &long)[0].1, followed(&out, &short)[0].1, "{settings:?}");
+    }
+}
+
+#[test]
+fn a_recurrent_net_is_a_language_model_too() {
+    let room = Room::new();
+    let data = room.write("train.txt", text(400, 1));
+    let (out, two) = (room.name("model"), room.name("two"));
+    let settings = ["model.mixer=rnn", "model.positions=none", "training.metric=accuracy"];
+    let told = done(&writing(&data, &out, &settings));
+    assert!(told.contains("dev accuracy 0."), "{told}");
+    let judged = json(&done(&["evaluate", &out, &data, "--json"]));
+    assert!(judged["loss"].as_f64().unwrap() < 2.2, "as attention: {judged}");
+    let mut args = writing(&data, &two, &settings);
+    let threads = args.iter().position(|arg| *arg == "--threads").unwrap() + 1;
+    args[threads] = "2";
+    done(&args);
+    assert!(weights(&out) == weights(&two), "one thread or two");
 }

@@ -158,7 +158,7 @@ fn a_wrong_flag_is_wrong_usage() {
         (&["train", "--train", &train, "--out", &out, "--seed", "9223372036854775807", "--runs", "2"], "--seed"),
         (
             &["train", "--train", &train, "--out", &out, "--task", "taag"],
-            "error: `--task \"taag\"`: model.task: unknown variant `taag`, expected `tag`",
+            "error: `--task \"taag\"`: model.task: unknown variant `taag`, expected one of `tag`",
         ),
         (&["train", "--train", &train, "--out", &out, "--input", "sound"], "text"),
         (&["train", "--train", &train, "--out", &out, "--threads", "0"], "--threads"),

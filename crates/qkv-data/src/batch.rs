@@ -94,6 +94,18 @@ impl EncodedSentences {
         (encoded, unseen.labels)
     }
 
+    /// Texts whose units are numbered already, such as a [`Codec`](crate::Codec) numbers them: a set for each, without
+    /// affixes and without labels.
+    pub fn from_ids<I: IntoIterator<Item = Vec<u32>>>(texts: I) -> Self {
+        let (mut words, mut lengths) = (Vec::new(), Vec::new());
+        for ids in texts {
+            lengths.push(ids.len());
+            words.extend(ids);
+        }
+        let targets = vec![NONE; words.len()];
+        Self { words, affixes: Vec::new(), affix_width: 0, targets, offsets: Offsets::from_lengths(lengths) }
+    }
+
     /// How many sentences there are.
     pub fn len(&self) -> usize {
         self.offsets.sets()
@@ -227,6 +239,16 @@ mod tests {
         sentences.iter_mut().for_each(|sentence| sentence.labels = None);
         let (encoded, unseen) = EncodedSentences::from_sentences(&sentences, &vocabulary, None, Some(&labels));
         assert!(unseen.is_empty() && *encoded.batch(&[0, 2]).targets == [NONE; 5]);
+    }
+
+    #[test]
+    fn numbered_texts_are_sets_without_labels() {
+        let encoded = EncodedSentences::from_ids([vec![7, 8], vec![], vec![9]]);
+        assert_eq!((encoded.lengths(), encoded.tokens()), (vec![2, 0, 1], 3));
+        let batch = encoded.batch(&[2, 1, 0]);
+        assert_eq!((&*batch.words, &*batch.targets), (&[9, 7, 8][..], &[NONE; 3][..]));
+        assert!(batch.affixes.is_empty() && batch.affix_width == 0);
+        assert_eq!((batch.offsets.range(1), batch.offsets.range(2)), (1..1, 1..3));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use crate::builtin::VERSE;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::source::Source;
@@ -17,9 +18,14 @@ use crate::source::Source;
 ///
 /// # Errors
 ///
-/// What cannot be opened, bytes that the encoding does not know, `builtin:` data, which is no text, and an empty file.
+/// What cannot be opened, bytes that the encoding does not know, `builtin:` data but `builtin:verse`, which alone is a text, and an
+/// empty file.
 pub fn read_text(source: impl Into<Source>, encoding: Option<&str>) -> Result<String> {
-    let mut lines = source.into().open(encoding)?;
+    let source = source.into();
+    if source == Source::Builtin("verse".to_owned()) {
+        return Ok(VERSE.to_owned());
+    }
+    let mut lines = source.open(encoding)?;
     let mut text = String::new();
     while let Some(line) = lines.next_line()? {
         text.push_str(line.text());
@@ -75,9 +81,14 @@ impl CharacterVocabulary {
 
     /// The characters that occur in `text` at least `min_count` times.
     pub fn build(text: &str, min_count: usize) -> Self {
+        Self::build_from([text], min_count)
+    }
+
+    /// [`build`](Self::build) for a text in pieces.
+    pub(crate) fn build_from<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, min_count: usize) -> Self {
         let mut counts: BTreeMap<char, usize> = BTreeMap::new();
-        for character in text.chars() {
-            *counts.entry(character).or_default() += 1;
+        for text in texts {
+            text.as_ref().chars().for_each(|character| *counts.entry(character).or_default() += 1);
         }
         let kept = counts.into_iter().filter(|(_, count)| *count >= min_count);
         Self { characters: kept.map(|(character, _)| character).collect() }

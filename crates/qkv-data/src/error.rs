@@ -136,17 +136,22 @@ fn io_advice(source: &io::Error) -> &'static str {
 
 /// The nearest of the `known` names if one is near, and all of them.
 fn known_advice(given: &str, known: &[String]) -> String {
-    let given = given.to_lowercase();
-    let nearest = known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&given, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= 2 && *distance < name.chars().count())
-        .min_by_key(|(distance, _)| *distance);
     let all = known.join(", ");
-    match nearest {
-        Some((_, name)) => format!("did you mean {name}? known are {all}"),
+    match nearest(given, known) {
+        Some(name) => format!("did you mean {name}? known are {all}"),
         None => format!("known are {all}"),
     }
+}
+
+/// The one of the `known` names that `given` may be a slip for.
+pub(crate) fn nearest<'names, S: AsRef<str>>(given: &str, known: &'names [S]) -> Option<&'names str> {
+    let given = given.to_lowercase();
+    let distances = known.iter().map(AsRef::as_ref).map(|name| {
+        let distance = strsim::damerau_levenshtein(&given, &name.to_lowercase());
+        (distance, name)
+    });
+    let near = distances.filter(|(distance, name)| *distance <= 2 && *distance < name.chars().count());
+    near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
 /// A piece of the user's file, fit to stand in a one-line message: quoted, escaped, and cut if it is long.

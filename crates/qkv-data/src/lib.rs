@@ -39,11 +39,16 @@ pub mod affixes;
 pub mod batch;
 pub mod builtin;
 pub mod characters;
+pub mod codec;
 pub mod columns;
 pub mod conllu;
 pub mod error;
+mod examples;
 pub mod format;
+pub mod labelled;
+pub mod pairs;
 pub mod plan;
+pub mod ratings;
 pub mod sentence;
 pub mod source;
 pub mod split;
@@ -54,10 +59,16 @@ pub mod vocab;
 pub use affixes::AffixOptions;
 pub use batch::{EncodedSentences, TextBatch, UNSEEN, UnseenLabel};
 pub use characters::{CharacterVocabulary, UnknownCharacter, carve_end, check_text_format, read_text};
+pub use codec::{Codec, CodecOptions, Unit, UnknownUnit};
 pub use conllu::Column;
 pub use error::{Error, Result};
 pub use format::Format;
+pub use labelled::{
+    LabelledFormat, LabelledOptions, LabelledStream, LabelledText, numbers, read_labelled, stream_labelled,
+};
+pub use pairs::{Pair, PairFormat, PairOptions, PairStream, read_pairs, stream_pairs};
 pub use plan::{plan_epoch, plan_in_order, plan_windows, windows};
+pub use ratings::{LeaveOneOut, Rating, Ratings, leave_one_out, part_of_rating, read_ratings};
 pub use sentence::{
     RawSentence, ReadOptions, Sentence, SentenceStream, check_lengths, read_tagged, stream, stream_reader,
     write_labelled,

@@ -14,7 +14,7 @@ use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
 use crate::error::{Error, Result, quote};
 
 /// A longer line is taken for a file that is not text, so that a wrong path cannot fill the memory.
-const MAX_LINE_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_LINE_BYTES: u64 = 64 << 20;
 
 /// Something that data can be read from, as a user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,12 +212,24 @@ impl Lines {
     ///
     /// As [`next_line`](Self::next_line).
     pub fn peek_content(&mut self) -> Result<Option<&str>> {
+        self.peek(|line| !line.is_blank() && !line.raw.starts_with('#'))
+    }
+
+    /// As [`peek_content`](Self::peek_content), for formats without comments: the first line that is not blank.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_line`](Self::next_line).
+    pub fn peek_not_blank(&mut self) -> Result<Option<&str>> {
+        self.peek(|line| !line.is_blank())
+    }
+
+    fn peek(&mut self, wanted: impl Fn(&Line) -> bool) -> Result<Option<&str>> {
         const MOST: usize = 1000;
-        let is_content = |line: &Line| !line.is_blank() && !line.raw.starts_with('#');
-        let mut place = self.waiting.iter().position(is_content);
+        let mut place = self.waiting.iter().position(&wanted);
         while place.is_none() && self.waiting.len() < MOST {
             let Some(line) = self.read_line()? else { break };
-            if is_content(&line) {
+            if wanted(&line) {
                 place = Some(self.waiting.len());
             }
             self.waiting.push_back(line);
@@ -435,6 +447,7 @@ mod tests {
         let mut lines = lines(b"# c\n\n1\tx\nrest\n", None);
         assert_eq!(lines.peek_content().unwrap(), Some("1\tx"));
         assert_eq!(lines.peek_content().unwrap(), Some("1\tx"));
+        assert_eq!(lines.peek_not_blank().unwrap(), Some("# c"));
         assert_eq!(texts(lines), ["# c", "", "1\tx", "rest"]);
     }
 

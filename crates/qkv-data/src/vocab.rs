@@ -204,7 +204,7 @@ impl TryFrom<Vec<String>> for Labels {
 }
 
 /// `word` in lower case if asked for; borrowed where nothing changes, which is the common case.
-fn folded(word: &str, lowercase: bool) -> Cow<'_, str> {
+pub(crate) fn folded(word: &str, lowercase: bool) -> Cow<'_, str> {
     if lowercase && word.chars().any(|character| !character.is_ascii_lowercase()) {
         Cow::Owned(word.to_lowercase())
     } else {

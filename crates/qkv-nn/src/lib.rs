@@ -17,4 +17,4 @@ mod memory;
 pub mod ops;
 pub mod optim;
 
-pub use memory::composed;
+pub use memory::{composed, recycle};

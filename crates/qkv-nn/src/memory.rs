@@ -54,6 +54,11 @@ pub(crate) fn give(tensor: FlexTensor) {
     }
 }
 
+/// Takes back the numbers of a result that was read, for the next results.
+pub fn recycle(numbers: Vec<f32>) {
+    pool().give(numbers);
+}
+
 /// What an operation leaves for its backward pass and what is no tensor.
 pub(crate) type Slot<T> = Arc<Mutex<Option<T>>>;
 

@@ -10,7 +10,9 @@ use qkv::activation::Activation;
 use qkv::options::{Mask, Normalizer, ScoreActivation};
 use qkv_nn::attention::Score;
 use qkv_nn::composed;
-use qkv_nn::layers::{EncoderOptions, MixerOptions, NormPlace, Pass, PositionsOptions, SelfAttentionOptions};
+use qkv_nn::layers::{
+    Directions, EncoderOptions, MixerOptions, NormPlace, Pass, PositionsOptions, SelfAttentionOptions,
+};
 use qkv_nn::optim::FusedAdamW;
 
 fn cpu() -> Device {
@@ -44,7 +46,7 @@ fn every_encoder() -> Vec<EncoderOptions> {
         MixerOptions::None,
         MixerOptions::Window { radius: 2 },
         MixerOptions::Cnn { radius: 1 },
-        MixerOptions::Rnn { hidden: 16 },
+        MixerOptions::Rnn { hidden: 16, directions: Directions::Both },
     ];
     let mixers = others.into_iter().chain(attentions.map(MixerOptions::Attention));
     let positions =
@@ -104,7 +106,7 @@ fn bits(options: &EncoderOptions, batches: &[Batch], awake: bool) -> Vec<(String
 fn three_steps_give_the_same_bits_on_any_number_of_threads() {
     // Long enough that the kernels have work for several threads.
     let batches = [1, 2, 3].map(|seed| Batch::new(&[700, 3, 0, 129, 400, 65, 1], seed));
-    let mixers = [MixerOptions::Cnn { radius: 1 }, MixerOptions::Rnn { hidden: 16 }];
+    let mixers = [MixerOptions::Cnn { radius: 1 }, MixerOptions::Rnn { hidden: 16, directions: Directions::Both }];
     for options in ATTENTIONS.into_iter().chain(mixers.map(|mixer| encoder(mixer, NormPlace::After))) {
         let on = |threads: usize, awake: bool| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool of few threads");

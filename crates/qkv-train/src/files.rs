@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -69,6 +69,47 @@ impl Staged {
             let _ = folder.sync_all();
         }
         Ok(())
+    }
+}
+
+/// A file that is written beside its place piece by piece, by whoever does not hold all of it at once. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Draft {
+    file: BufWriter<NamedTempFile>,
+    path: PathBuf,
+}
+
+impl Draft {
+    /// An empty file beside `path`.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to.
+    pub fn new(path: &Path) -> Result<Self> {
+        let file = temporary(folder_of(path)).map_err(|e| Error::io("write", path, &e))?;
+        Ok(Self { file: BufWriter::new(file), path: path.to_path_buf() })
+    }
+
+    /// Writes some more at the end.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, &e))
+    }
+
+    /// Writes `head` over the beginning, for what is known only at the end, and brings all of it to the disk.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub fn finish(self, head: &[u8]) -> Result<Staged> {
+        let Self { file, path } = self;
+        let fail = |e: std::io::Error| Error::io("write", &path, &e);
+        let mut file = file.into_inner().map_err(|e| fail(e.into_error()))?;
+        file.rewind().map_err(fail)?;
+        file.write_all(head).map_err(fail)?;
+        file.as_file().sync_all().map_err(fail)?;
+        make_readable(file.as_file());
+        Ok(Staged { file, path })
     }
 }
 
@@ -143,6 +184,23 @@ mod tests {
         let missing = folder.path().join("no/such/folder/file");
         assert!(write_atomically(&missing, b"x").expect_err("no folder").to_string().contains("no/such/folder"));
         assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn a_draft_has_its_head_written_last_and_is_gone_if_dropped() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("file");
+        let draft = |content: &[&[u8]]| {
+            let mut draft = Draft::new(&path).expect("beside it");
+            content.iter().for_each(|piece| draft.write(piece).expect("write"));
+            draft
+        };
+        drop(draft(&[b"lost"]));
+        assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 0);
+        let staged = draft(&[b"????", b" and a tail"]).finish(b"head").expect("written");
+        assert!(!path.exists());
+        staged.publish().expect("renamed");
+        assert_eq!(read(&path).expect("read"), b"head and a tail");
     }
 
     #[test]

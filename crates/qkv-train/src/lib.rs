@@ -5,7 +5,9 @@
 //! batches (`qkv-data`), arguments and progress bars (`qkv-cli`).
 
 pub mod bench;
+pub mod classify;
 pub mod demo;
+pub mod embed;
 pub mod error;
 pub mod files;
 pub mod generate;
@@ -14,6 +16,7 @@ pub mod metrics;
 pub mod model;
 pub mod model_dir;
 pub mod recipe;
+pub mod recommend;
 pub mod run;
 pub mod schedule;
 pub mod tag;
@@ -22,8 +25,8 @@ pub mod weights;
 
 mod arrivals;
 mod checkpoint;
-mod encoder;
 mod numbers;
+mod stack;
 
 pub use error::{Error, Result};
 pub use model::Model;

@@ -9,10 +9,13 @@ use std::sync::atomic::AtomicBool;
 
 use qkv_data::builtin::Part;
 
+use crate::classify::Classifier;
+use crate::embed::Embed;
 use crate::error::{Error, Result};
-use crate::generate::Generator;
+use crate::generate::{Generator, Translator};
 use crate::model_dir::ModelDir;
 use crate::recipe::{Recipe, Task};
+use crate::recommend::{Rater, Recommender, recommends};
 use crate::tag::Tagger;
 
 /// What the user says of a file that is to be read.
@@ -28,7 +31,7 @@ pub struct FileKind<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// As the input came: CoNLL-U with its column filled, columns with the last one filled, text as `word_TAG`; a prompt
-    /// with what follows it.
+    /// with what follows it; `label<TAB>text`, or a number in the label's place, for a whole text.
     Same,
     /// One JSON object for each example.
     Json,
@@ -37,7 +40,7 @@ pub enum Style {
 /// What a model reached on data that it was not trained on.
 #[derive(Clone, Debug)]
 pub struct Judgement {
-    /// Sentences, or windows of a text.
+    /// Sentences, texts, or windows of a text.
     pub examples: usize,
     /// Words or characters that were judged.
     pub tokens: usize,
@@ -45,18 +48,31 @@ pub struct Judgement {
     pub metrics: Vec<(&'static str, f64)>,
     /// What a person may want to know beside a metric, by its name.
     pub remarks: Vec<(&'static str, String)>,
+    /// What does not fit into a number.
+    pub details: Vec<Detail>,
     /// How long it took.
     pub seconds: f64,
     /// What the user should know of the data, a line each.
     pub warnings: Vec<String>,
 }
 
+/// A table beside the metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detail {
+    /// What it is, for a program.
+    pub name: &'static str,
+    /// For a program.
+    pub json: serde_json::Value,
+    /// For a person; several lines.
+    pub text: String,
+}
+
 /// How much was predicted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Predicted {
-    /// Sentences or prompts.
+    /// Sentences, texts or prompts.
     pub examples: usize,
-    /// Words that got a label, or characters that were written.
+    /// Words that got a label or were read, or characters that were written.
     pub tokens: usize,
     /// What the user should know at the end, a line each.
     pub warnings: Vec<String>,
@@ -94,8 +110,16 @@ impl Overrides<'_> {
 pub enum Model {
     /// Gives labels to words.
     Tag(Tagger),
+    /// Gives a label, or a number, to a whole text.
+    Classify(Classifier),
     /// Goes on with a text.
     Generate(Generator),
+    /// Writes a text from another.
+    Translate(Translator),
+    /// Says what is chosen next.
+    Recommend(Recommender),
+    /// Says how well an item will be liked.
+    Rate(Rater),
 }
 
 impl Model {
@@ -109,7 +133,17 @@ impl Model {
         overrides.apply(&mut recipe)?;
         Ok(match recipe.model.task {
             Task::Tag => Self::Tag(Tagger::read(&dir, recipe)?),
-            Task::Generate => Self::Generate(Generator::read(&dir, recipe)?),
+            Task::Regress if recommends(&recipe) => Self::Rate(Rater::read(&dir, recipe)?),
+            Task::Generate if recommends(&recipe) => Self::Recommend(Recommender::read(&dir, recipe)?),
+            Task::Classify | Task::Regress => Self::Classify(Classifier::read(&dir, recipe)?),
+            Task::Generate => {
+                let vocab: serde_json::Value = serde_json::from_slice(&dir.read("vocab.json")?)
+                    .map_err(|e| dir.broken("vocab.json", &e.to_string()))?;
+                match vocab.get("target").or(vocab.get("shared")) {
+                    Some(_) => Self::Translate(Translator::read(&dir, recipe, &vocab)?),
+                    None => Self::Generate(Generator::read(&dir, recipe, &vocab)?),
+                }
+            }
         })
     }
 
@@ -117,7 +151,9 @@ impl Model {
     pub fn task(&self) -> Task {
         match self {
             Self::Tag(_) => Task::Tag,
-            Self::Generate(_) => Task::Generate,
+            Self::Classify(classifier) => classifier.recipe().model.task,
+            Self::Generate(_) | Self::Translate(_) | Self::Recommend(_) => Task::Generate,
+            Self::Rate(_) => Task::Regress,
         }
     }
 
@@ -125,18 +161,33 @@ impl Model {
     pub fn nouns(&self) -> (&'static str, &'static str) {
         match self {
             Self::Tag(_) => ("sentences", "words"),
-            Self::Generate(_) => ("prompts", "characters"),
+            Self::Classify(classifier) => ("texts", classifier.noun()),
+            Self::Generate(_) => ("prompts", "units"),
+            Self::Translate(_) => ("texts", "units"),
+            Self::Recommend(_) => ("users", "items"),
+            Self::Rate(_) => ("ratings", "ratings"),
         }
     }
 
-    /// Judges the model on the part `part` of `data`, where data has parts.
+    /// Judges the model on the part `part` of `data`, where data has parts: one path, or two of parallel text.
     ///
     /// # Errors
     /// If the data cannot be read, or is not what the model can be judged on.
-    pub fn evaluate(&self, data: &str, part: Part, kind: FileKind) -> Result<Judgement> {
+    pub fn evaluate(&self, data: &[String], part: Part, kind: FileKind) -> Result<Judgement> {
+        let one = || match data {
+            [path] => Ok(path.as_str()),
+            _ => Err(Error::Recipe(format!(
+                "{}: this model is judged on one file; two are for a model that writes a text from another",
+                data.join(" and ")
+            ))),
+        };
         match self {
-            Self::Tag(tagger) => tagger.evaluate(data, part, kind).map(Into::into),
-            Self::Generate(generator) => generator.evaluate(data, kind),
+            Self::Tag(tagger) => tagger.evaluate(one()?, part, kind).map(Into::into),
+            Self::Classify(classifier) => classifier.evaluate(one()?, kind),
+            Self::Generate(generator) => generator.evaluate(one()?, kind),
+            Self::Translate(translator) => translator.evaluate(data, kind),
+            Self::Recommend(recommender) => recommender.evaluate(one()?, part, kind),
+            Self::Rate(rater) => rater.evaluate(one()?, part, kind),
         }
     }
 
@@ -156,7 +207,29 @@ impl Model {
     ) -> Result<Predicted> {
         match self {
             Self::Tag(tagger) => tagger.predict_stream(source, kind, style, out, stop, watch),
+            Self::Classify(classifier) => classifier.predict_stream(source, kind, style, out, stop, watch),
             Self::Generate(generator) => generator.predict_stream(source, kind, style, out, stop, watch),
+            Self::Translate(translator) => translator.predict_stream(source, kind, style, out, stop, watch),
+            Self::Recommend(recommender) => recommender.predict_stream(source, kind, style, out, stop, watch),
+            Self::Rate(rater) => rater.predict_stream(source, kind, style, out, stop, watch),
         }
+    }
+
+    /// What gives its vectors; see [`embed`](crate::embed).
+    ///
+    /// # Errors
+    /// If it is a model of no texts.
+    pub(crate) fn embedder(&self) -> Result<&dyn Embed> {
+        Ok(match self {
+            Self::Tag(tagger) => tagger,
+            Self::Classify(classifier) => classifier,
+            Self::Generate(generator) => generator,
+            Self::Translate(translator) => translator,
+            Self::Recommend(_) | Self::Rate(_) => {
+                return Err(Error::Recipe(
+                    "embed: this model is of items, and vectors are written of texts alone".into(),
+                ));
+            }
+        })
     }
 }

@@ -8,12 +8,14 @@ use burn::module::Module;
 use burn::tensor::Device;
 use qkv_nn::layers::Init;
 
+use crate::classify::ClassifyTask;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::generate::GenerateTask;
+use crate::generate::{GenerateTask, PairTask, reads_pairs};
 use crate::memory;
 use crate::model_dir::{self, ModelDir, Parts};
 use crate::recipe::{Recipe, Task};
+use crate::recommend::{RatingTask, RecommendTask, recommends, settled};
 use crate::tag::TagTask;
 use crate::trainer::{self, EpochRecord, Observer};
 use crate::weights::Weights;
@@ -109,6 +111,7 @@ pub fn run(
     observer: &mut dyn Observer,
     warn: &mut dyn FnMut(&[String]),
 ) -> Result<Report> {
+    let recipe = &settled(recipe);
     recipe.check()?;
     check_folder(out, resume)?;
     if let Some(report) = finished(out)? {
@@ -118,6 +121,10 @@ pub fn run(
     let watchers = Watchers { stop, observer, warn };
     match recipe.model.task {
         Task::Tag => run_task(&TagTask::prepare(recipe)?, recipe, out, watchers),
+        Task::Regress if recommends(recipe) => run_task(&RatingTask::prepare(recipe)?, recipe, out, watchers),
+        Task::Generate if recommends(recipe) => run_task(&RecommendTask::prepare(recipe)?, recipe, out, watchers),
+        Task::Classify | Task::Regress => run_task(&ClassifyTask::prepare(recipe)?, recipe, out, watchers),
+        Task::Generate if reads_pairs(recipe)? => run_task(&PairTask::prepare(recipe)?, recipe, out, watchers),
         Task::Generate => run_task(&GenerateTask::prepare(recipe)?, recipe, out, watchers),
     }
 }
@@ -242,8 +249,13 @@ fn finished(out: &Path) -> Result<Option<Report>> {
 /// # Errors
 /// As for [`run`].
 pub fn estimate(recipe: &Recipe) -> Result<Estimate> {
+    let recipe = &settled(recipe);
     match recipe.model.task {
         Task::Tag => estimate_task(&TagTask::prepare(recipe)?, recipe),
+        Task::Regress if recommends(recipe) => estimate_task(&RatingTask::prepare(recipe)?, recipe),
+        Task::Generate if recommends(recipe) => estimate_task(&RecommendTask::prepare(recipe)?, recipe),
+        Task::Classify | Task::Regress => estimate_task(&ClassifyTask::prepare(recipe)?, recipe),
+        Task::Generate if reads_pairs(recipe)? => estimate_task(&PairTask::prepare(recipe)?, recipe),
         Task::Generate => estimate_task(&GenerateTask::prepare(recipe)?, recipe),
     }
 }

@@ -1,9 +1,10 @@
-//! Softmax cross-entropy with label smoothing (Szegedy et al. 2016) and ignored targets.
+//! Softmax cross-entropy with label smoothing (Szegedy et al. 2016), ignored targets, and a weight for each class.
 //!
 //! ```text
 //! q         = (1 - smoothing) one_hot(target) + smoothing / classes
-//! forward   lse = max x + ln Σ e^(x - max x);   loss = mean over counted rows of  lse - Σ_c q_c x_c
-//! backward  d_x = d_loss / counted · (softmax(x) - q);   0 in rows that do not count
+//! w         = weight of the target's class, or 1;   0 in rows that do not count
+//! forward   lse = max x + ln Σ e^(x - max x);   loss = Σ_rows w (lse - Σ_c q_c x_c) / Σ_rows w
+//! backward  d_x = d_loss · w / Σ_rows w · (softmax(x) - q)
 //! ```
 //!
 //! Two departures, for exactness where logits are large. The loss is computed from `x - max x`, not as a difference of two
@@ -15,10 +16,33 @@ use crate::gather::NONE;
 use crate::isa::{Target, isa_dispatch};
 use crate::math::{exp, max, sum};
 
+/// How rows are judged. From a number: that label smoothing, and all classes alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CrossEntropyOptions<'a> {
+    /// How much of the target is spread over all classes.
+    pub smoothing: f32,
+    /// How much a row counts, by the class of its target, `[classes]`; `None` counts all alike.
+    pub class_weights: Option<&'a [f32]>,
+}
+
+impl From<f32> for CrossEntropyOptions<'_> {
+    fn from(smoothing: f32) -> Self {
+        Self { smoothing, class_weights: None }
+    }
+}
+
+impl CrossEntropyOptions<'_> {
+    /// How much a row with this target counts.
+    #[inline(always)]
+    fn weight(&self, target: u32) -> f32 {
+        self.class_weights.map_or(1.0, |weights| weights[target as usize])
+    }
+}
+
 /// What [`cross_entropy_forward`] finds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossEntropy {
-    /// Mean over the rows that count, in nats; 0 if none does.
+    /// Mean over the rows that count, each by its weight, in nats; 0 if none does.
     pub loss: f32,
     /// How many rows count: those whose target is not [`NONE`].
     pub counted: usize,
@@ -29,16 +53,17 @@ pub struct CrossEntropy {
 ///
 /// # Panics
 ///
-/// If a slice has another length than its shape, a target is neither [`NONE`] nor below `classes`, or `smoothing` is
-/// not in `[0, 1]`.
-pub fn cross_entropy_forward(
+/// If a slice has another length than its shape, a target is neither [`NONE`] nor below `classes`, the smoothing is
+/// not in `[0, 1]`, or a weight is negative or not finite.
+pub fn cross_entropy_forward<'a>(
     class_logits: &[f32],
     classes: usize,
     targets: &[u32],
-    smoothing: f32,
+    options: impl Into<CrossEntropyOptions<'a>>,
     lse: &mut [f32],
 ) -> CrossEntropy {
-    let counted = check(class_logits, classes, targets, smoothing, lse.len());
+    let options = options.into();
+    let (counted, weight) = check(class_logits, classes, targets, &options, lse.len());
     if classes == 0 {
         lse.fill(f32::NEG_INFINITY);
         return CrossEntropy { loss: 0.0, counted };
@@ -46,16 +71,22 @@ pub fn cross_entropy_forward(
     let rows = blocks::rows_per_block(classes);
     let parts = class_logits.chunks(rows * classes).zip(targets.chunks(rows)).zip(lse.chunks_mut(rows));
     let sums = blocks::map(class_logits.len(), parts, |((class_logits, targets), lse)| {
-        loss_of_rows(class_logits, classes, targets, smoothing, lse)
+        loss_of_rows(class_logits, classes, targets, options, lse)
     });
     // in f64 and in the order of the blocks
     let total = sums.iter().fold(0.0, |total, sum| total + sum);
-    CrossEntropy { loss: if counted == 0 { 0.0 } else { (total / counted as f64) as f32 }, counted }
+    CrossEntropy { loss: if weight == 0.0 { 0.0 } else { (total / weight) as f32 }, counted }
 }
 
-/// Checks all lengths and returns how many rows count.
-fn check(class_logits: &[f32], classes: usize, targets: &[u32], smoothing: f32, lse: usize) -> usize {
-    let tokens = targets.len();
+/// Checks all lengths and returns how many rows count, and how much all of them together.
+fn check(
+    class_logits: &[f32],
+    classes: usize,
+    targets: &[u32],
+    options: &CrossEntropyOptions,
+    lse: usize,
+) -> (usize, f64) {
+    let (tokens, smoothing) = (targets.len(), options.smoothing);
     let logits = class_logits.len();
     assert_eq!(
         logits,
@@ -64,12 +95,19 @@ fn check(class_logits: &[f32], classes: usize, targets: &[u32], smoothing: f32, 
     );
     assert_eq!(lse, tokens, "cross_entropy: lse has {lse} numbers, targets {tokens}");
     assert!((0.0..=1.0).contains(&smoothing), "cross_entropy: smoothing {smoothing} is not in [0, 1]");
-    let mut counted = 0;
+    if let Some(weights) = options.class_weights {
+        let given = weights.len();
+        assert_eq!(given, classes, "cross_entropy: {given} class weights for {classes} classes");
+        let fit = weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0);
+        assert!(fit, "cross_entropy: a class weight is negative or not finite");
+    }
+    let (mut counted, mut weight) = (0, 0.0);
     for &target in targets.iter().filter(|target| **target != NONE) {
         assert!((target as usize) < classes, "cross_entropy: target {target} of {classes} classes");
         counted += 1;
+        weight += f64::from(options.weight(target));
     }
-    counted
+    (counted, weight)
 }
 
 #[inline(always)]
@@ -77,10 +115,10 @@ fn loss_of_rows_body<T: Target>(
     class_logits: &[f32],
     classes: usize,
     targets: &[u32],
-    smoothing: f32,
+    options: CrossEntropyOptions<'_>,
     lse: &mut [f32],
 ) -> f64 {
-    let mut total = 0.0;
+    let (mut total, smoothing) = (0.0, options.smoothing);
     for ((x, &target), lse) in class_logits.chunks_exact(classes).zip(targets).zip(lse) {
         let row_max = max(x);
         let log_sum = exp_sum::<T>(x, row_max).ln();
@@ -91,12 +129,14 @@ fn loss_of_rows_body<T: Target>(
             if smoothing > 0.0 {
                 loss -= smoothing / classes as f32 * sum(x, |x| x - row_max);
             }
-            total += f64::from(loss);
+            total += f64::from(options.weight(target)) * f64::from(loss);
         }
     }
     total
 }
-isa_dispatch!(fn loss_of_rows(class_logits: &[f32], classes: usize, targets: &[u32], smoothing: f32, lse: &mut [f32]) -> f64 = loss_of_rows_body);
+isa_dispatch!(fn loss_of_rows(
+    class_logits: &[f32], classes: usize, targets: &[u32], options: CrossEntropyOptions<'_>, lse: &mut [f32],
+) -> f64 = loss_of_rows_body);
 
 /// Σ e^(x - row_max). By way of a buffer, for then both loops vectorise whatever the compiler makes of the lanes.
 #[inline(always)]
@@ -119,16 +159,17 @@ fn exp_sum<T: Target>(x: &[f32], row_max: f32) -> f32 {
 /// # Panics
 ///
 /// As [`cross_entropy_forward`].
-pub fn cross_entropy_backward(
+pub fn cross_entropy_backward<'a>(
     class_logits: &[f32],
     classes: usize,
     targets: &[u32],
-    smoothing: f32,
+    options: impl Into<CrossEntropyOptions<'a>>,
     lse: &[f32],
     d_loss: f32,
     d_logits: &mut [f32],
 ) {
-    let counted = check(class_logits, classes, targets, smoothing, lse.len());
+    let options = options.into();
+    let (_, weight) = check(class_logits, classes, targets, &options, lse.len());
     let found = d_logits.len();
     assert_eq!(
         found,
@@ -139,13 +180,13 @@ pub fn cross_entropy_backward(
     if d_logits.is_empty() {
         return;
     }
-    // undoes the mean
-    let d_row = d_loss / counted.max(1) as f32;
+    // undoes the mean; where nothing has weight, no row's gradient has any either
+    let d_row = if weight == 0.0 { 0.0 } else { d_loss / weight as f32 };
     let rows = blocks::rows_per_block(classes);
     let inputs = class_logits.chunks(rows * classes).zip(targets.chunks(rows)).zip(lse.chunks(rows));
     let parts = inputs.zip(d_logits.chunks_mut(rows * classes));
     blocks::for_each(class_logits.len(), parts, |(((class_logits, targets), lse), d_logits)| {
-        gradient_of_rows(class_logits, classes, targets, smoothing, lse, d_row, d_logits);
+        gradient_of_rows(class_logits, classes, targets, options, lse, d_row, d_logits);
     });
 }
 
@@ -154,11 +195,12 @@ fn gradient_of_rows_body<T: Target>(
     class_logits: &[f32],
     classes: usize,
     targets: &[u32],
-    smoothing: f32,
+    options: CrossEntropyOptions<'_>,
     lse: &[f32],
     d_row: f32,
     d_logits: &mut [f32],
 ) {
+    let smoothing = options.smoothing;
     let rows = class_logits.chunks_exact(classes).zip(d_logits.chunks_exact_mut(classes));
     for ((x, d_x), (&target, &lse)) in rows.zip(targets.iter().zip(lse)) {
         if target == NONE {
@@ -169,6 +211,7 @@ fn gradient_of_rows_body<T: Target>(
         for (d_x, &x) in d_x.iter_mut().zip(x) {
             *d_x = exp::<T>(x - lse);
         }
+        let d_row = d_row * options.weight(target);
         let scale = d_row / sum(d_x, |e| e);
         // undoes `- Σ q x`
         let everywhere = d_row * smoothing / classes as f32;
@@ -179,7 +222,7 @@ fn gradient_of_rows_body<T: Target>(
     }
 }
 isa_dispatch!(fn gradient_of_rows(
-    class_logits: &[f32], classes: usize, targets: &[u32], smoothing: f32, lse: &[f32], d_row: f32, d_logits: &mut [f32],
+    class_logits: &[f32], classes: usize, targets: &[u32], options: CrossEntropyOptions<'_>, lse: &[f32], d_row: f32, d_logits: &mut [f32],
 ) = gradient_of_rows_body);
 
 #[cfg(test)]
@@ -188,19 +231,20 @@ mod tests {
     use crate::testing::{assert_close, differences, numbers, same_bits_with_any_threads, to_f64};
     use proptest::prelude::*;
 
-    fn reference(x: &[f64], classes: usize, targets: &[u32], smoothing: f64) -> f64 {
-        let mut total = 0.0;
-        let counted = targets.iter().filter(|target| **target != NONE).count().max(1);
+    fn reference(x: &[f64], classes: usize, targets: &[u32], options: CrossEntropyOptions) -> f64 {
+        let (mut total, mut all, smoothing) = (0.0, 0.0, f64::from(options.smoothing));
         for (x, &target) in x.chunks_exact(classes).zip(targets).filter(|(_, target)| **target != NONE) {
             let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let lse = max + x.iter().map(|x| (x - max).exp()).sum::<f64>().ln();
+            let weight = options.class_weights.map_or(1.0, |weights| f64::from(weights[target as usize]));
+            all += weight;
             for (class, x) in x.iter().enumerate() {
                 let one_hot = if class == target as usize { 1.0 - smoothing } else { 0.0 };
                 let q = one_hot + smoothing / classes as f64;
-                total += if q > 0.0 { q * (lse - x) } else { 0.0 };
+                total += if q > 0.0 { weight * q * (lse - x) } else { 0.0 };
             }
         }
-        total / counted as f64
+        if all == 0.0 { 0.0 } else { total / all }
     }
 
     fn random_targets(tokens: usize, classes: usize) -> Vec<u32> {
@@ -210,11 +254,17 @@ mod tests {
             .collect()
     }
 
-    fn ours(x: &[f32], classes: usize, targets: &[u32], smoothing: f32) -> (CrossEntropy, Vec<f32>) {
+    fn ours<'a>(
+        x: &[f32],
+        classes: usize,
+        targets: &[u32],
+        options: impl Into<CrossEntropyOptions<'a>>,
+    ) -> (CrossEntropy, Vec<f32>) {
+        let options = options.into();
         let mut lse = vec![f32::NAN; targets.len()];
-        let found = cross_entropy_forward(x, classes, targets, smoothing, &mut lse);
+        let found = cross_entropy_forward(x, classes, targets, options, &mut lse);
         let mut d_logits = vec![f32::NAN; x.len()];
-        cross_entropy_backward(x, classes, targets, smoothing, &lse, 0.7, &mut d_logits);
+        cross_entropy_backward(x, classes, targets, options, &lse, 0.7, &mut d_logits);
         (found, d_logits)
     }
 
@@ -223,11 +273,14 @@ mod tests {
         #[test]
         fn forward_and_backward_equal_the_reference(
             tokens in prop::sample::select(&[0_usize, 1, 2, 13][..]), classes in prop::sample::select(&[1_usize, 2, 59, 113, 300][..]),
-            smoothing in prop::sample::select(&[0.0_f32, 0.1, 1.0][..]), seed: u64,
+            smoothing in prop::sample::select(&[0.0_f32, 0.1, 1.0][..]), weighted: bool, seed: u64,
         ) {
+            // some classes count nothing
+            let weights: Vec<f32> = numbers(classes, seed ^ 1).iter().map(|x| x.max(0.0)).collect();
+            let options = CrossEntropyOptions { smoothing, class_weights: weighted.then_some(&weights) };
             let (x, targets) = (numbers(tokens * classes, seed), random_targets(tokens, classes));
-            let (found, d_logits) = ours(&x, classes, &targets, smoothing);
-            let loss = |x: &[f64]| reference(x, classes, &targets, f64::from(smoothing));
+            let (found, d_logits) = ours(&x, classes, &targets, options);
+            let loss = |x: &[f64]| reference(x, classes, &targets, options);
             prop_assert_eq!(found.counted, targets.iter().filter(|target| **target != NONE).count());
             assert_close(&[found.loss], &[loss(&to_f64(&x))], 1e-6);
             let expected: Vec<f64> = differences(&x, loss).iter().map(|d| d * f64::from(0.7_f32)).collect();
@@ -239,7 +292,7 @@ mod tests {
     fn large_logits_are_exact() {
         let x = [1e4, 1e4 - 0.5, -1e4, -1e4, -1e4, 1e4];
         let (found, d_logits) = ours(&x, 3, &[1, 2], 0.0);
-        let expected = reference(&to_f64(&x), 3, &[1, 2], 0.0);
+        let expected = reference(&to_f64(&x), 3, &[1, 2], 0.0.into());
         assert!((f64::from(found.loss) / expected - 1.0).abs() < 1e-6, "{} {expected}", found.loss);
         let p = 1.0 / (1.0 + (-0.5_f64).exp());
         let half = f64::from(0.35_f32);
@@ -257,6 +310,36 @@ mod tests {
     fn where_no_row_counts_the_loss_and_its_gradient_are_zero() {
         let (found, d_logits) = ours(&[1.0, 2.0, 3.0, 4.0], 2, &[NONE, NONE], 0.1);
         assert_eq!((found, d_logits), (CrossEntropy { loss: 0.0, counted: 0 }, vec![0.0; 4]));
+    }
+
+    #[test]
+    fn where_all_weights_are_zero_the_loss_and_its_gradient_are_zero() {
+        let options = CrossEntropyOptions { smoothing: 0.1, class_weights: Some(&[0.0, 3.0]) };
+        let (found, d_logits) = ours(&[1.0, 2.0, 3.0, 4.0], 2, &[0, 0], options);
+        assert_eq!((found, d_logits), (CrossEntropy { loss: 0.0, counted: 2 }, vec![0.0; 4]));
+    }
+
+    #[test]
+    fn equal_weights_are_no_weights() {
+        let (tokens, classes) = (40, 7);
+        let (x, targets) = (numbers(tokens * classes, 1), random_targets(tokens, classes));
+        let options = CrossEntropyOptions { smoothing: 0.1, class_weights: Some(&[1.0; 7]) };
+        assert_eq!(ours(&x, classes, &targets, options), ours(&x, classes, &targets, 0.1));
+    }
+
+    #[test]
+    fn a_row_of_weight_two_counts_as_two_rows() {
+        let (row, other) = ([0.3, -1.0], [0.2, 0.9]);
+        let options = CrossEntropyOptions { smoothing: 0.0, class_weights: Some(&[2.0, 1.0]) };
+        let (weighted, _) = ours(&[row, other].concat(), 2, &[0, 1], options);
+        let (twice, _) = ours(&[row, row, other].concat(), 2, &[0, 0, 1], 0.0);
+        assert!((weighted.loss - twice.loss).abs() < 1e-6, "{weighted:?} {twice:?}");
+    }
+
+    #[test]
+    #[should_panic(expected = "2 class weights for 3 classes")]
+    fn a_weight_for_each_class_is_needed() {
+        ours(&[0.0; 3], 3, &[0], CrossEntropyOptions { smoothing: 0.0, class_weights: Some(&[1.0; 2]) });
     }
 
     #[test]

@@ -89,6 +89,13 @@ impl Dice {
         ((bits * bound as u64) >> 32) as usize
     }
 
+    /// A number from 0 to 1, without 1.
+    pub(super) fn uniform(&mut self) -> f64 {
+        let bits = self.key.bits(self.next);
+        self.next += 1;
+        f64::from(bits) / 4_294_967_296.0
+    }
+
     /// One of `items`; none when there are none.
     pub(super) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         items.get(self.below(items.len()))

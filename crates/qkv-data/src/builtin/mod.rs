@@ -1,22 +1,31 @@
 //! Data that comes with the program: `builtin:NAME` instead of a path.
 //!
-//! Here belong the type of an embedded sentence, the list of names and what can be said of such a corpus without
-//! training anything (its ceiling for a model that sees one word at a time). What a corpus consists of belongs in a
-//! file of its own; everything read from disk belongs elsewhere.
+//! Here belong the type of an embedded sentence, the lists of names and what can be said of such a corpus without
+//! training anything (its ceiling for a model that sees one word at a time). What a corpus or a world of
+//! [ratings](films()) consists of belongs in a file of its own; everything read from disk belongs elsewhere.
 
+mod films;
+mod films_titles;
 mod homographs;
 mod homographs_far;
 mod homographs_local;
 mod homographs_order;
 mod homographs_words;
+mod verse;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use films::{Films, MOOD_FILMS, films};
+pub use films_titles::FILM_FEATURES;
 pub use homographs::homographs;
+pub use verse::VERSE;
 
-/// The names that [`open`] knows, without the `builtin:` before them.
+/// The names that [`open`] knows, without the `builtin:` before them: corpora of tagged sentences.
 pub const NAMES: &[&str] = &["homographs"];
+
+/// The names that [`read_ratings`](crate::read_ratings) knows, without the `builtin:` before them.
+pub const RATINGS: &[&str] = &["films"];
 
 /// What a token is for, when accuracy is counted apart from the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +123,7 @@ pub fn distance_bucket(distance: usize) -> Option<usize> {
     DISTANCE_BUCKETS.iter().position(|&(low, high)| (low..=high).contains(&distance))
 }
 
-/// `builtin:NAME` with a name that there is not.
+/// `builtin:NAME` with a name that is no corpus of tagged sentences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownBuiltin {
     /// The name that was asked for.
@@ -123,7 +132,11 @@ pub struct UnknownBuiltin {
 
 impl fmt::Display for UnknownBuiltin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "builtin:{}: there is no such embedded corpus; known: {}", self.name, NAMES.join(", "))
+        let what = match RATINGS.contains(&self.name.as_str()) {
+            true => "holds ratings, not tagged sentences",
+            false => "there is no such embedded corpus",
+        };
+        write!(f, "builtin:{}: {what}; known: {}", self.name, NAMES.join(", "))
     }
 }
 
@@ -135,7 +148,7 @@ impl std::error::Error for UnknownBuiltin {}
 ///
 /// # Errors
 ///
-/// [`UnknownBuiltin`] when there is no corpus of that name; its message lists those that there are.
+/// [`UnknownBuiltin`] when there is no corpus of tagged sentences of that name; its message lists those that there are.
 pub fn open(name: &str, part: Part) -> Result<Vec<MarkedSentence>, UnknownBuiltin> {
     match name.strip_prefix("builtin:").unwrap_or(name) {
         "homographs" => {

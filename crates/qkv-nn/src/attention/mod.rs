@@ -5,6 +5,7 @@
 //! other devices run and tests compare with, stands on Burn's own operations (`composed.rs`): sets of like length are laid side
 //! by side in padded tensors (`layout.rs`), attended tile by tile (`tiles.rs`), and packed again.
 
+mod cache;
 mod composed;
 mod fused;
 mod layout;
@@ -13,6 +14,7 @@ mod tiles;
 
 use burn::tensor::Tensor;
 
+pub use cache::KeyValueCache;
 pub use layout::Layout;
 pub use options::{AttentionOptions, Bias, Buckets, Mask, Score};
 

@@ -3,10 +3,13 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use qkv::activation::Activation;
+use qkv::attention::Shape;
 use qkv::options::{Mask, Normalizer};
 
-use super::{Init, LayerNorm, Linear, NormPlace, Pass, rotary_angles};
-use crate::attention::{AttentionExtras, AttentionOptions, Bias, Buckets, Layout, Score, attention_weights};
+use super::{Init, LayerNorm, Linear, NormPlace, Pass, rotary_angles, rotary_angles_at};
+use crate::attention::{
+    AttentionExtras, AttentionOptions, Bias, Buckets, KeyValueCache, Layout, Score, attention_weights,
+};
 use crate::ops::{SelfAttentionCall, SelfAttentionParameters, self_attention, turned_twin};
 
 /// What a layer of self-attention is like.
@@ -108,6 +111,24 @@ impl SelfAttention {
         }
         let angles = rotary_angles(layout, query.dims()[2]);
         (turned_twin(query, &angles), turned_twin(key, &angles))
+    }
+
+    /// One step: `x` `[sequences, d_model]`, normalised already, is the next vector of each sequence, `cache` holds what was kept of
+    /// those before it. What comes out is what the layer makes of that place, without norm and residual.
+    pub(super) fn step(&self, x: Tensor<2>, cache: &mut Option<KeyValueCache>) -> Tensor<2> {
+        let [rows, d_model] = x.dims();
+        let shape = Shape::new(self.options.heads, d_model / self.options.heads);
+        let cache = cache.get_or_insert_with(|| KeyValueCache::new(rows, shape));
+        let value = self.split(self.value.forward(x.clone(), Activation::Identity));
+        let mut query = self.split(self.query.forward(x.clone(), Activation::Identity));
+        let mut key = self.split(self.key.forward(x, Activation::Identity));
+        if self.options.rotary {
+            let angles = rotary_angles_at(cache.len(), rows, shape.head_dim);
+            (query, key) = (turned_twin(query, &angles), turned_twin(key, &angles));
+        }
+        cache.push(key, value);
+        let out = cache.attend(query, &self.extras(), &self.attention_options(&Pass::inference()));
+        self.output.forward(out.reshape([rows, d_model]), Activation::Identity)
     }
 
     fn split(&self, x: Tensor<2>) -> Tensor<3> {

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use qkv::activation::Activation;
 
 use super::{Init, Linear};
-use crate::ops::gather_sum;
+use crate::ops::{gather_sum, linear};
 
 /// Sizes of a [`TextEmbedding`].
 #[derive(Clone, Debug)]
@@ -66,5 +66,11 @@ impl TextEmbedding {
             Some(project) => project.forward(x, Activation::Identity),
             None => x,
         }
+    }
+
+    /// Logits over the rows of the table of words, `[tokens, vocabulary]`: the product of each vector with each row, plus `bias`
+    /// (Press and Wolf, 2017). The rows must be as long as the vectors.
+    pub fn logits(&self, x: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+        linear(x, self.words.val().transpose(), bias, Activation::Identity)
     }
 }

@@ -4,35 +4,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qkv::activation::Activation;
 
-use super::{
-    BiLstm, FeedForward, Init, LayerNorm, NormPlace, Pass, Positions, PositionsOptions, SelfAttention,
-    SelfAttentionOptions, WindowLinear,
-};
+use super::{FeedForward, Init, LayerNorm, Mixer, MixerOptions, NormPlace, Pass, Positions, PositionsOptions};
 use crate::attention::Layout;
-
-/// How a position learns of the others.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MixerOptions {
-    /// Not at all: the plain fully connected net.
-    None,
-    /// A fully connected layer over a window, in the first block alone.
-    Window {
-        /// Vectors on each side.
-        radius: usize,
-    },
-    /// A fully connected layer over a window in each block: a convolutional net.
-    Cnn {
-        /// Vectors on each side; the kernel's width is `2 · radius + 1`.
-        radius: usize,
-    },
-    /// A bidirectional LSTM in each block.
-    Rnn {
-        /// Width of one direction.
-        hidden: usize,
-    },
-    /// Self-attention in each block.
-    Attention(SelfAttentionOptions),
-}
 
 /// What an encoder is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,56 +28,6 @@ pub struct EncoderOptions {
     pub dropout: f32,
     /// Dropout inside the fully connected part.
     pub hidden_dropout: f32,
-}
-
-/// The part of a block by which a position learns of the others.
-#[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each block, and it is never moved about")]
-pub enum Mixer {
-    /// Over a window.
-    Window(WindowLinear),
-    /// By recurrence.
-    Rnn(BiLstm),
-    /// By self-attention.
-    Attention(SelfAttention),
-}
-
-impl Mixer {
-    fn new(options: &EncoderOptions, layer: usize, init: &Init) -> Option<Self> {
-        let d_model = options.d_model;
-        match options.mixer {
-            MixerOptions::None => None,
-            MixerOptions::Window { radius } => {
-                (layer == 0).then(|| Self::Window(WindowLinear::new(d_model, radius, options.activation, init)))
-            }
-            MixerOptions::Cnn { radius } => {
-                Some(Self::Window(WindowLinear::new(d_model, radius, options.activation, init)))
-            }
-            MixerOptions::Rnn { hidden } => Some(Self::Rnn(BiLstm::new(d_model, hidden, init))),
-            MixerOptions::Attention(attention) => Some(Self::Attention(SelfAttention::new(d_model, attention, init))),
-        }
-    }
-
-    /// The half of a block that the mixer is the heart of.
-    fn sublayer(
-        &self,
-        x: Tensor<2>,
-        norm: &LayerNorm,
-        place: NormPlace,
-        dropout: f32,
-        layout: &Layout,
-        pass: &Pass,
-    ) -> Tensor<2> {
-        let residual = |part: &dyn Fn(Tensor<2>) -> Tensor<2>| match place {
-            NormPlace::Before => x.clone() + pass.dropout(part(norm.forward(x.clone())), dropout),
-            NormPlace::After => norm.forward(x.clone() + pass.dropout(part(x.clone()), dropout)),
-        };
-        match self {
-            Self::Window(window) => residual(&|x| window.forward(x, layout)),
-            Self::Rnn(lstm) => residual(&|x| lstm.forward(x, layout)),
-            Self::Attention(attention) => attention.sublayer(x, norm, place, dropout, layout, pass),
-        }
-    }
 }
 
 /// A mixer and a fully connected part, each with a residual connection and a normalisation.
@@ -177,14 +100,37 @@ impl Encoder {
 
     /// `[tokens, d_model]` to the same: vectors that know their context.
     pub fn forward(&self, x: Tensor<2>, layout: &Layout, pass: &Pass) -> Tensor<2> {
-        let mut x = self.positions.forward(x, layout);
-        for block in &self.blocks {
-            x = block.forward(x, layout, pass);
-        }
+        let x = self.blocks_of(self.blocks.len(), x, layout, pass);
         match &self.last_norm {
             Some(norm) => norm.forward(x),
             None => x,
         }
+    }
+
+    /// How many blocks there are.
+    pub fn layers(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The vectors of one layer, `[tokens, d_model]`: of layer 0 what comes in, which knows neither place nor context; of layer
+    /// *n* what comes out of block *n*; of the last what [`forward`](Self::forward) gives, behind the last normalisation.
+    ///
+    /// # Panics
+    /// If there are not so many layers.
+    pub fn forward_to(&self, layer: usize, x: Tensor<2>, layout: &Layout, pass: &Pass) -> Tensor<2> {
+        let layers = self.layers();
+        assert!(layer <= layers, "encoder: layer {layer} of {layers}");
+        match layer {
+            0 => x,
+            _ if layer == layers => self.forward(x, layout, pass),
+            _ => self.blocks_of(layer, x, layout, pass),
+        }
+    }
+
+    /// Positions and the first `count` blocks.
+    fn blocks_of(&self, count: usize, x: Tensor<2>, layout: &Layout, pass: &Pass) -> Tensor<2> {
+        let x = self.positions.forward(x, layout);
+        self.blocks[..count].iter().fold(x, |x, block| block.forward(x, layout, pass))
     }
 
     /// The attention weights of each block that has any, `[heads, tokens, tokens]`, of a batch that holds one set.

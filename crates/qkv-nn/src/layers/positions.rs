@@ -57,6 +57,22 @@ impl Positions {
     }
 }
 
+impl Positions {
+    /// `x` `[sequences, d_model]`, each the vector at place `position` of its sequence.
+    pub(super) fn at(&self, x: Tensor<2>, position: usize) -> Tensor<2> {
+        let ([_, d_model], device) = (x.dims(), x.device());
+        if let Some(table) = &self.table {
+            let table = table.val();
+            let row = position.min(table.dims()[0] - 1);
+            return x + table.narrow(0, row, 1);
+        }
+        if self.sinusoidal {
+            return x + sinusoids(&[position as u32], d_model, &device);
+        }
+        x
+    }
+}
+
 /// The frequency of pair `pair` of `pairs`: from 1 down to 1/10000.
 fn frequency(pair: usize, pairs: usize) -> f64 {
     10_000_f64.powf(-(pair as f64) / pairs as f64)
@@ -83,7 +99,7 @@ pub(super) fn rotary_angles(layout: &Layout, head_dim: usize) -> Arc<RotaryAngle
     assert!(head_dim.is_multiple_of(2), "rotary positions need an even head_dim, not {head_dim}");
     layout.rotary(head_dim, || {
         let half = head_dim / 2;
-        let frequencies: Vec<f64> = (0..half).map(|pair| frequency(pair, half)).collect();
+        let frequencies = rotary_frequencies(half);
         let positions = layout.positions();
         let count = positions.iter().map(|&position| position as usize + 1).max().unwrap_or(0);
         // Of each place once: many sets share it, and a sine takes as long as dozens of multiplications.
@@ -95,4 +111,18 @@ pub(super) fn rotary_angles(layout: &Layout, head_dim: usize) -> Arc<RotaryAngle
         };
         RotaryAngles { cos: of_rows(of_places(f64::cos)), sin: of_rows(of_places(f64::sin)) }
     })
+}
+
+/// The same where each of `rows` vectors stands at place `position`.
+pub(super) fn rotary_angles_at(position: usize, rows: usize, head_dim: usize) -> RotaryAngles {
+    let of = |f: fn(f64) -> f64| -> Vec<f32> {
+        let angles =
+            rotary_frequencies(head_dim / 2).into_iter().map(|frequency| f(position as f64 * frequency) as f32);
+        angles.collect::<Vec<_>>().repeat(rows)
+    };
+    RotaryAngles { cos: of(f64::cos), sin: of(f64::sin) }
+}
+
+fn rotary_frequencies(half: usize) -> Vec<f64> {
+    (0..half).map(|pair| frequency(pair, half)).collect()
 }

@@ -52,7 +52,7 @@ fn all_options() -> Vec<EncoderOptions> {
         MixerOptions::None,
         MixerOptions::Window { radius: 2 },
         MixerOptions::Cnn { radius: 1 },
-        MixerOptions::Rnn { hidden: 5 },
+        MixerOptions::Rnn { hidden: 5, directions: Directions::Both },
     ];
     mixers.extend(attentions.map(MixerOptions::Attention));
     let positions =
@@ -167,7 +167,7 @@ fn mixers_reach_as_far_as_they_should() {
     assert_eq!(reach(MixerOptions::None), Some(0));
     assert_eq!(reach(MixerOptions::Window { radius: 2 }), Some(2), "only the first block has a window");
     assert_eq!(reach(MixerOptions::Cnn { radius: 1 }), Some(2), "one more in each block");
-    assert_eq!(reach(MixerOptions::Rnn { hidden: 5 }), Some(7));
+    assert_eq!(reach(MixerOptions::Rnn { hidden: 5, directions: Directions::Both }), Some(7));
     assert_eq!(reach(MixerOptions::Attention(attention())), Some(7));
     let window = SelfAttentionOptions { mask: Mask::Window { left: 2, right: 2 }, ..attention() };
     assert_eq!(reach(MixerOptions::Attention(window)), Some(4));
@@ -203,4 +203,63 @@ fn a_long_set_is_attended_tile_by_tile() {
     // Two layers of ±3 see ±6: rows 206 to 294 of the piece 200 to 300 know all they would know of the whole.
     let piece = run(&encoder, x.slice(200..300), &[100]);
     assert_close(piece.slice(6..94), whole.slice(206..294), 1e-5);
+}
+
+#[test]
+fn the_last_layer_is_what_comes_out_and_layer_0_what_goes_in() {
+    let (x, layout) = (random([14, D_MODEL], 1), Layout::new(Offsets::from_lengths([5, 2, 7])));
+    for options in all_options() {
+        let encoder = encoder(&options);
+        assert_eq!(encoder.layers(), 2);
+        let layer = |layer| values(encoder.forward_to(layer, x.clone(), &layout, &Pass::inference()));
+        assert_eq!(layer(2), values(run(&encoder, x.clone(), &[5, 2, 7])), "{options:?}");
+        assert_eq!(layer(0), values(x.clone()));
+        // The first block has the same parameters where it is the only one.
+        let first = self::encoder(&EncoderOptions { layers: 1, ..options });
+        let expected = values(run(&first, x.clone(), &[5, 2, 7]));
+        let found = encoder.forward_to(1, x.clone(), &layout, &Pass::inference());
+        match options.norm {
+            NormPlace::After => assert_eq!(values(found), expected, "{options:?}"),
+            NormPlace::Before => {
+                let normed = LayerNorm::new(D_MODEL, &Init::new(1, &device())).forward(found.clone());
+                assert_eq!(values(normed), expected, "{options:?}");
+                assert_ne!(values(found), expected, "what comes out of a block in between is not normalised");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "layer 3 of 2")]
+fn a_layer_that_there_is_not_is_refused() {
+    let encoder = encoder(&all_options()[0]);
+    encoder.forward_to(3, random([2, D_MODEL], 1), &Layout::new(Offsets::from_lengths([2])), &Pass::inference());
+}
+
+#[test]
+fn layers_of_a_decoder_are_those_of_its_stack() {
+    let causal = SelfAttentionOptions { mask: Mask::Causal { offset: 0 }, ..attention() };
+    let cross = CrossAttentionOptions { heads: 2, score: Score::DOT, normalizer: Normalizer::Softmax, dropout: 0.0 };
+    let (x, layout) = (random([7, D_MODEL], 1), Layout::new(Offsets::from_lengths([5, 2])));
+    let vectors = random([6, D_MODEL], 2);
+    let read = Memory { vectors, offsets: Offsets::from_lengths([4, 2]), summary: Some(random([2, D_MODEL], 3)) };
+    for (mixer, cross, summary) in [
+        (MixerOptions::Attention(causal), None, false),
+        (MixerOptions::Attention(causal), Some(cross), false),
+        (MixerOptions::Rnn { hidden: 5, directions: Directions::Forward }, None, true),
+    ] {
+        let memory = (cross.is_some() || summary).then_some(&read);
+        let decoder = |layers| {
+            let stack =
+                EncoderOptions { layers, norm: NormPlace::After, ..options(mixer, PositionsOptions::Sinusoidal) };
+            Decoder::new(&DecoderOptions { stack, cross, summary }, &Init::new(3, &device()))
+        };
+        let (two, pass) = (decoder(2), Pass::inference());
+        assert_eq!(two.layers(), 2);
+        let layer = |layer| values(two.forward_to(layer, x.clone(), &layout, memory, &pass));
+        assert_eq!(layer(2), values(two.forward(x.clone(), &layout, memory, &pass)));
+        assert_eq!(layer(1), values(decoder(1).forward(x.clone(), &layout, memory, &pass)));
+        assert_eq!(layer(0), values(x.clone()));
+        assert_ne!(layer(1), layer(2));
+    }
 }

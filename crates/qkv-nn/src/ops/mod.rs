@@ -14,7 +14,7 @@ mod linear;
 mod lstm;
 mod self_attention;
 
-pub use cross_entropy::{cross_entropy, cross_entropy_twin};
+pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_twin};
 pub use dropout::{dropout, dropout_twin};
 pub use feed_forward::{FeedForwardOptions, FeedForwardParameters, feed_forward, feed_forward_twin};
 pub use gather::{gather_sum, gather_sum_twin};

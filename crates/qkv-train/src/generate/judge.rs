@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qkv::Offsets;
-use qkv_data::{CharacterVocabulary, UnknownCharacter, plan_in_order, windows};
+use qkv_data::{Codec, UnknownUnit, plan_in_order, windows};
 use qkv_nn::attention::Layout;
 use qkv_nn::layers::Pass;
 
@@ -16,18 +16,19 @@ use crate::numbers::{argmax, floats};
 pub(super) struct Reached {
     /// Windows that the text was cut into.
     pub(super) windows: usize,
-    /// Characters that were predicted.
+    /// Units that were predicted.
     pub(super) tokens: usize,
-    /// Mean cross-entropy, nats a character.
+    /// Mean cross-entropy, nats a unit.
     pub(super) loss: f64,
-    /// The share of characters that were thought the likeliest.
+    /// The share of units that were thought the likeliest.
     pub(super) accuracy: f64,
 }
 
 impl Reached {
-    /// All but the loss, by their usual names.
-    pub(super) fn metrics(&self) -> Vec<(&'static str, f64)> {
-        let bits = self.loss / std::f64::consts::LN_2;
+    /// All but the loss, by their usual names. The judged text has so many `characters`: what is lost on each of them can be compared
+    /// whatever the units are.
+    pub(super) fn metrics(&self, characters: usize) -> Vec<(&'static str, f64)> {
+        let bits = self.loss * self.tokens as f64 / characters.max(1) as f64 / std::f64::consts::LN_2;
         vec![("perplexity", self.loss.exp()), ("bits_per_character", bits), ("accuracy", self.accuracy)]
     }
 }
@@ -39,7 +40,7 @@ pub(super) fn packed(ids: &[u32], windows: &[std::ops::Range<usize>]) -> (Arc<[u
     (inputs, targets, Offsets::from_lengths(windows.iter().map(std::ops::Range::len)))
 }
 
-/// Judges `model` on `ids`, cut into consecutive windows of `context`: each character but the first is predicted once, from
+/// Judges `model` on `ids`, cut into consecutive windows of `context`: each unit but the first is predicted once, from
 /// what stands before it in its window.
 pub(super) fn judge(model: &GenerateModel, ids: &[u32], context: usize, batch_tokens: usize) -> Reached {
     let windows = windows(ids.len().saturating_sub(1), context, 0);
@@ -48,7 +49,7 @@ pub(super) fn judge(model: &GenerateModel, ids: &[u32], context: usize, batch_to
     for batch in plan_in_order(&lengths, batch_tokens) {
         let batch: Vec<_> = batch.into_iter().map(|window| windows[window].clone()).collect();
         let (inputs, targets, offsets) = packed(ids, &batch);
-        let vocab_logits = qkv::awake(|| model.forward(inputs, &Layout::new(offsets), &Pass::inference()));
+        let vocab_logits = qkv::awake(|| model.forward(inputs, &Layout::new(offsets), None, &Pass::inference()));
         let vocabulary = vocab_logits.dims()[1];
         let vocab_logits = floats(vocab_logits.into_data());
         let mut lse = vec![0.0; targets.len()];
@@ -57,27 +58,31 @@ pub(super) fn judge(model: &GenerateModel, ids: &[u32], context: usize, batch_to
         tokens += targets.len();
         for (target, row) in targets.iter().zip(vocab_logits.chunks_exact(vocabulary)) {
             // Whoever says *unknown* has not said which.
-            right += usize::from(*target != CharacterVocabulary::UNKNOWN && argmax(row) == *target);
+            right += usize::from(*target != Codec::UNKNOWN && argmax(row) == *target);
         }
     }
     Reached { windows: windows.len(), tokens, loss: loss / tokens.max(1) as f64, accuracy: share(right, tokens) }
 }
 
-/// What the user is told of the characters of `source` that the model does not know; nothing if it knows all.
-pub(super) fn unknown_warning(source: &str, unknown: &[UnknownCharacter]) -> Option<String> {
+/// What the user is told of the units of `source`, called `noun`, that the model does not know; nothing if it knows all.
+pub(super) fn unknown_warning(source: &str, unknown: &[UnknownUnit], noun: &str) -> Option<String> {
     let first = unknown.first()?;
     let (count, kinds): (usize, usize) = (unknown.iter().map(|unknown| unknown.count).sum(), unknown.len());
-    let (character, line) = (first.character, first.line);
+    let (text, line) = (&first.text, first.line);
+    // Of subwords it is characters that can be unknown.
+    let noun = if noun == "words" { noun } else { "characters" };
     Some(format!(
-        "{source}: {count} characters are unknown to the model and count as wrong ({kinds} different ones, the first {character:?} on line {line})"
+        "{source}: {count} {noun} are unknown to the model and count as wrong ({kinds} different ones, the first {text:?} on line {line})"
     ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::Vocabularies;
     use crate::recipe::Recipe;
     use burn::tensor::Device;
+    use qkv_data::CodecOptions;
     use qkv_nn::layers::Init;
 
     #[test]
@@ -86,7 +91,8 @@ mod tests {
         for assignment in ["model.task=generate", "input.unit=characters", "model.d_model=8", "model.heads=2"] {
             recipe.set(assignment).expect(assignment);
         }
-        let model = GenerateModel::new(&recipe, 5, &Init::new(1, &Device::flex()));
+        let model =
+            GenerateModel::new(&recipe, Vocabularies { source: None, target: 5 }, &Init::new(1, &Device::flex()));
         let ids: Vec<u32> = (0..23).map(|i| i * i % 5).collect();
         let reached = judge(&model, &ids, 4, 10);
         assert_eq!((reached.windows, reached.tokens), (6, 22));
@@ -97,14 +103,14 @@ mod tests {
         for start in (0..22).step_by(4) {
             let end = (start + 4).min(22);
             let layout = Layout::new(Offsets::from_lengths([end - start]));
-            let rows = floats(model.forward(ids[start..end].into(), &layout, &Pass::inference()).into_data());
+            let rows = floats(model.forward(ids[start..end].into(), &layout, None, &Pass::inference()).into_data());
             for (row, target) in rows.chunks_exact(5).zip(&ids[start + 1..=end]) {
                 let sum: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
                 loss += sum.ln() - f64::from(row[*target as usize]);
             }
         }
         assert!((reached.loss - loss / 22.0).abs() < 1e-5, "{} {}", reached.loss, loss / 22.0);
-        let metrics = reached.metrics();
+        let metrics = reached.metrics(22);
         assert_eq!(metrics[0], ("perplexity", reached.loss.exp()));
         assert!((metrics[1].1 - reached.loss.exp().log2()).abs() < 1e-9);
     }
@@ -118,12 +124,14 @@ mod tests {
 
     #[test]
     fn unknown_characters_are_told_in_one_line() {
-        let (_, unknown) = CharacterVocabulary::build("ab", 1).encode("a\nxa\nyx");
-        let told = unknown_warning("file", &unknown).expect("some are unknown");
+        let options = CodecOptions { unit: qkv_data::Unit::Characters, ..CodecOptions::default() };
+        let codec = Codec::train(["ab"], &options).expect("letters");
+        let unknown = codec.unknown("a\nxa\nyx");
+        let told = unknown_warning("file", &unknown, "characters").expect("some are unknown");
         assert_eq!(
             told,
-            "file: 5 characters are unknown to the model and count as wrong (3 different ones, the first '\\n' on line 1)"
+            "file: 5 characters are unknown to the model and count as wrong (3 different ones, the first \"\\n\" on line 1)"
         );
-        assert_eq!(unknown_warning("file", &[]), None);
+        assert_eq!(unknown_warning("file", &[], "characters"), None);
     }
 }

@@ -1,15 +1,21 @@
-//! The task `generate`: what comes next, again and again, 1→N.
+//! The task `generate`: what comes next, again and again, until the model itself says that it is over.
 //!
-//! [`GenerateModel`] is the model, [`GenerateTask`] trains it, [`Generator`] uses a finished one. The sequence is that of a
-//! text's characters; other units, and sequences that begin from another one, will have their place here.
+//! [`GenerateModel`] is the model, of which one half reads and the other writes. A language model only writes:
+//! [`GenerateTask`] trains it, [`Generator`] uses a finished one. What is learned from pairs reads first: [`PairTask`] and
+//! [`Translator`]. `search.rs` and `sample.rs` choose, of all that could be written, what is.
 
+mod embed;
 mod generator;
 mod judge;
 mod model;
+mod pairs;
 mod predict;
 mod sample;
+mod search;
 mod task;
 
 pub use generator::Generator;
-pub use model::GenerateModel;
+pub use model::{GenerateModel, Vocabularies};
+pub use pairs::{PairTask, Translation, Translator, reads_pairs};
 pub use task::GenerateTask;
+pub(crate) use task::codec_options;

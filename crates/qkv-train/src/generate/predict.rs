@@ -3,17 +3,18 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use qkv_data::Source;
 use qkv_data::source::Line;
-use qkv_data::{Source, check_text_format};
 
 use super::Generator;
+use super::generator::check_format;
 use crate::arrivals::Arrivals;
 use crate::error::{Error, Result};
 use crate::model::{FileKind, Predicted, Style, Watch};
 
 impl Generator {
-    /// Reads prompts from `source`, a path or `-`, one on each line, and writes each with what follows it to `out`, a
-    /// character at a time.
+    /// Reads prompts from `source`, a path or `-`, one on each line, and writes each with what follows it to `out`, a unit
+    /// at a time.
     ///
     /// # Errors
     /// If the source cannot be read; what was read before is written. If `out` refuses, unless its reader has gone, which
@@ -27,7 +28,7 @@ impl Generator {
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
-        check_text_format(kind.format)?;
+        check_format(kind.format)?;
         let (name, encoding) = (source.to_string(), self.encoding(kind));
         let prompts = Arrivals::of(move || {
             let mut lines = Source::parse(&name).open(encoding.as_deref())?;
@@ -60,7 +61,7 @@ impl Generator {
         Ok(done)
     }
 
-    /// Writes `prompt` with what follows it; says how many characters that were. Told to stop, it leaves the text where it
+    /// Writes `prompt` with what follows it; says how many units that were. Told to stop, it leaves the text where it
     /// is, and writes no object of a part of it.
     fn write(
         &self,
@@ -77,16 +78,16 @@ impl Generator {
             write!(out, "{prompt}")?;
             out.flush()?;
         }
-        for character in self.characters(prompt, number) {
+        for piece in self.pieces(prompt, number) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
             match style {
                 Style::Same => {
-                    write!(out, "{character}")?;
+                    write!(out, "{piece}")?;
                     out.flush()?;
                 }
-                Style::Json => text.push(character),
+                Style::Json => text.push_str(&piece),
             }
             written += 1;
             watch(written);

@@ -26,11 +26,13 @@ macro_rules! table {
 
 /// An enum that is written in a recipe as a word.
 macro_rules! word {
-    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident,)+ }) => {
+    ($(#[doc = $about:literal])+ $name:ident {
+        $($(#[doc = $doc:literal])+ $(#[serde($($written:tt)+)])? $variant:ident,)+
+    }) => {
         $(#[doc = $about])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
-        pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
+        pub enum $name { $($(#[doc = $doc])+ $(#[serde($($written)+)])? $variant,)+ }
     };
 }
 
@@ -39,7 +41,11 @@ word! {
     Task {
         /// A label for each vector: N→N.
         Tag,
-        /// What comes next, again and again: 1→N.
+        /// A label for the whole: N→1.
+        Classify,
+        /// A number for the whole: N→1.
+        Regress,
+        /// What comes next, again and again, from nothing or from what was read: N→M.
         Generate,
     }
 }
@@ -50,6 +56,14 @@ word! {
         Words,
         /// Characters.
         Characters,
+        /// Pieces of words, found by byte-pair encoding.
+        Bpe,
+        /// Pieces of words, found by a unigram language model.
+        Unigram,
+        /// The sounds of one word, between spaces.
+        Phones,
+        /// What a person chose, one after the other.
+        Items,
     }
 }
 word! {
@@ -86,10 +100,14 @@ word! {
         Window,
         /// A convolutional net.
         Cnn,
-        /// A bidirectional LSTM.
+        /// An LSTM.
         Rnn,
         /// Self-attention.
         Attention,
+        /// The dot product of a vector for the one and a vector for the other: matrix factorisation.
+        Factors,
+        /// What is chosen most, whoever chooses.
+        Popularity,
     }
 }
 word! {
@@ -144,6 +162,68 @@ word! {
     }
 }
 word! {
+    /// How the vectors of a set become one.
+    Pooling {
+        /// Their mean.
+        Mean,
+        /// A vector that stands for the whole, put in front.
+        Class,
+        /// The first and the last.
+        Ends,
+        /// Attention with a learned query.
+        Attention,
+    }
+}
+word! {
+    /// How what is written learns of what was read.
+    Cross {
+        /// By one vector that sums it up and is fed to every step.
+        None,
+        /// By attention to all vectors of it.
+        Attention,
+    }
+}
+word! {
+    /// How much each class counts in the loss.
+    ClassWeights {
+        /// Each example as much as any other.
+        None,
+        /// Each class as much as any other.
+        Balanced,
+    }
+}
+word! {
+    /// What decides which epoch is best.
+    Metric {
+        /// Mean loss.
+        Loss,
+        /// The share of right labels.
+        Accuracy,
+        /// F1: of entities for `tag`, the mean over classes for `classify`.
+        F1,
+        /// BLEU of what is written.
+        Bleu,
+        /// The share of texts that are exactly right.
+        #[serde(rename = "exact_match", alias = "exact-match")]
+        ExactMatch,
+        /// Word error rate.
+        Wer,
+        /// Phone error rate.
+        Per,
+        /// NDCG of the first ten items that are recommended.
+        Ndcg,
+    }
+}
+word! {
+    /// How what comes next is chosen.
+    Strategy {
+        /// The likeliest of several beginnings that are gone on with side by side.
+        Beam,
+        /// By drawing.
+        Sample,
+    }
+}
+word! {
     /// How the learning rate falls after the warm-up.
     Decay {
         /// It does not.
@@ -169,18 +249,24 @@ word! {
 table! {
     /// `[data]`: where examples come from.
     Data {
-        /// What to train on: a file or `builtin:NAME`.
-        train: Option<String> = None,
+        /// What to train on: a file or `builtin:NAME`; of parallel text two files, source then target.
+        train: Option<Paths> = None,
         /// What early stopping and the best epoch are judged on; carved from `train` if not given.
-        dev: Option<String> = None,
+        dev: Option<Paths> = None,
         /// The share of `train` that is carved off where `dev` is not given.
         dev_fraction: f64 = 0.1,
-        /// `conllu`, `columns` or `text`; told by content and ending if not given.
+        /// The format, one of those of the task; told by content and ending if not given.
         format: Option<String> = None,
         /// The encoding of the files, by its usual name.
         encoding: Option<String> = None,
-        /// The column of a CoNLL-U file that holds the labels: `upos`, `xpos`, `feats`, `deprel`.
-        label: String = "upos".into(),
+        /// The column that holds the labels: of CoNLL-U `upos` if not given, of a table one that is called like a label.
+        label: Option<String> = None,
+        /// The column of a table that holds the texts.
+        text: Option<String> = None,
+        /// The column of a table that holds what is read, where pairs are learned.
+        source: Option<String> = None,
+        /// The column of a table that holds what is written, where pairs are learned.
+        target: Option<String> = None,
         /// The longest set that is trained on, in vectors.
         max_tokens: usize = 1024,
     }
@@ -190,8 +276,14 @@ table! {
     Input {
         /// What comes in: `text`.
         kind: InputKind = InputKind::Text,
-        /// What a text is a sequence of: `words` or `characters`; `generate` needs `characters`.
+        /// What a text is a sequence of: `words`, `characters`, `bpe`, `unigram`, `phones` or `items`.
         unit: Unit = Unit::Words,
+        /// What the text that is written is a sequence of, where it is another than `unit`.
+        target_unit: Option<Unit> = None,
+        /// Subwords of a vocabulary, at most.
+        subwords: usize = 8000,
+        /// Whether what is read and what is written share one vocabulary and one table of embeddings.
+        shared: bool = false,
         /// How a word becomes a vector: `one-hot` or `embedding`.
         words: Words = Words::Embedding,
         /// Elements of a word's embedding; `model.d_model` if not given.
@@ -217,12 +309,14 @@ table! {
 table! {
     /// `[model]`: the encoder and what comes out of it.
     Model {
-        /// What comes out: `tag` or `generate`.
+        /// What comes out: `tag`, `classify`, `regress` or `generate`.
         task: Task = Task::Tag,
         /// How a position learns of the others: `none`, `window`, `cnn`, `rnn` or `attention`.
         mixer: Mixer = Mixer::Attention,
         /// Blocks of a mixer and a fully connected part.
         layers: usize = 2,
+        /// Blocks of the decoder, where there is one beside the encoder; as many as `layers` if not given.
+        decoder_layers: Option<usize> = None,
         /// Elements of a vector.
         d_model: usize = 128,
         /// Elements inside the fully connected part; four times `d_model` if not given.
@@ -237,6 +331,13 @@ table! {
         window: Option<usize> = None,
         /// How vectors are told their place: `none`, `sinusoidal`, `learned`, `rotary` or `relative`.
         positions: Positions = Positions::Sinusoidal,
+        /// How the vectors of a set become one: `mean`, `class`, `ends` or `attention`; `ends` for `rnn` and `mean` for others if
+        /// not given.
+        pooling: Option<Pooling> = None,
+        /// How what is written learns of what was read: `attention`, or `none` for one vector that is fed to every step.
+        cross: Cross = Cross::Attention,
+        /// Whether the table of embeddings also gives the logits of what is written.
+        tied: bool = false,
         /// Units that `generate` sees at most to say what comes next.
         context: usize = 64,
         /// Rows of the table of learned positions.
@@ -282,6 +383,10 @@ table! {
         affix_dropout: f64 = 0.0,
         /// How much of the target is spread over all labels.
         label_smoothing: f64 = 0.0,
+        /// How much each class counts in the loss of `classify`: `none`, all examples alike, or `balanced`, all classes alike.
+        class_weights: ClassWeights = ClassWeights::None,
+        /// The dev metric that decides which epoch is best; the task's own if not given.
+        metric: Option<Metric> = None,
         /// Which weights the finished model gets: `none` (the best epoch's), `last` or `best` (means of several epochs').
         average: Average = Average::None,
         /// How many epochs are averaged.
@@ -299,12 +404,22 @@ table! {
     Decoding {
         /// Vectors predicted at once, at most (a longer set goes alone).
         batch_tokens: usize = 4000,
-        /// Units that `generate` adds to a prompt.
+        /// How what comes next is chosen: `beam` or `sample`; `beam` where something is read and `sample` where not, if not given.
+        strategy: Option<Strategy> = None,
+        /// Beginnings that are gone on with side by side.
+        beam: usize = 1,
+        /// The power of its length that the logarithm of a text's probability is divided by, so that short ones do not win alone.
+        length_penalty: f64 = 1.0,
+        /// Units that `generate` adds to a prompt, or writes at most.
         max_length: usize = 200,
         /// What logits are divided by before a unit is drawn: below 1 the likely ones gain, 0 takes the likeliest.
         temperature: f64 = 1.0,
-        /// Only so many of the likeliest units are drawn from; all if not given.
+        /// Only so many of the likeliest units are drawn from, all if not given; so many items are recommended, ten if not given.
         top_k: Option<usize> = None,
+        /// Only the likeliest units that make up this share of the probability are drawn from; all if not given.
+        top_p: Option<f64> = None,
+        /// Whether items that somebody has chosen before are recommended, too.
+        seen: bool = false,
     }
 }
 
@@ -313,7 +428,26 @@ impl Task {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tag => "tag",
+            Self::Classify => "classify",
+            Self::Regress => "regress",
             Self::Generate => "generate",
+        }
+    }
+
+    /// What can decide which epoch is best.
+    pub fn metrics(self) -> &'static [Metric] {
+        match self {
+            Self::Tag | Self::Classify => &[Metric::Loss, Metric::Accuracy, Metric::F1],
+            Self::Regress => &[Metric::Loss],
+            Self::Generate => &[
+                Metric::Loss,
+                Metric::Accuracy,
+                Metric::Bleu,
+                Metric::ExactMatch,
+                Metric::Wer,
+                Metric::Per,
+                Metric::Ndcg,
+            ],
         }
     }
 }
@@ -327,6 +461,56 @@ impl Mixer {
             Self::Cnn => "cnn",
             Self::Rnn => "rnn",
             Self::Attention => "attention",
+            Self::Factors => "factors",
+            Self::Popularity => "popularity",
+        }
+    }
+}
+
+/// Where data lies: one file, or two that belong together line by line. Written as a string or as a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OneOrMore", into = "OneOrMore")]
+pub struct Paths(Vec<String>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl Paths {
+    /// All of them.
+    pub fn all(&self) -> &[String] {
+        &self.0
+    }
+
+    /// How messages call them.
+    pub fn name(&self) -> String {
+        self.0.join(" and ")
+    }
+}
+
+impl From<&str> for Paths {
+    fn from(path: &str) -> Self {
+        Self(vec![path.to_string()])
+    }
+}
+
+impl From<OneOrMore> for Paths {
+    fn from(paths: OneOrMore) -> Self {
+        match paths {
+            OneOrMore::One(path) => Self(vec![path]),
+            OneOrMore::More(paths) => Self(paths),
+        }
+    }
+}
+
+impl From<Paths> for OneOrMore {
+    fn from(Paths(mut paths): Paths) -> Self {
+        match paths.len() {
+            1 => Self::One(paths.remove(0)),
+            _ => Self::More(paths),
         }
     }
 }

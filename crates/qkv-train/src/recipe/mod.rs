@@ -94,11 +94,11 @@ impl Recipe {
         };
         let optional = matches!(
             (name, key),
-            ("data", "train" | "dev" | "format" | "encoding")
-                | ("input", "embedding_dim" | "vectors")
-                | ("model", "d_ff" | "window" | "relative_range" | "hidden")
-                | ("training", "steps")
-                | ("decoding", "top_k")
+            ("data", "train" | "dev" | "format" | "encoding" | "label" | "text" | "source" | "target")
+                | ("input", "embedding_dim" | "vectors" | "target_unit")
+                | ("model", "d_ff" | "window" | "relative_range" | "hidden" | "decoder_layers" | "pooling")
+                | ("training", "steps" | "metric")
+                | ("decoding", "top_k" | "top_p" | "strategy")
         );
         if optional && value == "none" {
             content.remove(key);
@@ -149,9 +149,35 @@ impl Recipe {
     ///
     /// # Errors
     /// If nothing is named.
-    pub fn train_path(&self) -> Result<&str> {
+    pub fn train_paths(&self) -> Result<&Paths> {
         let missing = "no training data: set data.train in the recipe, or give --train FILE";
-        self.data.train.as_deref().ok_or_else(|| Error::Recipe(missing.into()))
+        self.data.train.as_ref().ok_or_else(|| Error::Recipe(missing.into()))
+    }
+
+    /// The one file to train on.
+    ///
+    /// # Errors
+    /// If none is named, or two.
+    pub fn train_path(&self) -> Result<&str> {
+        self.only("data.train", self.train_paths()?)
+    }
+
+    /// The one file that the best epoch is judged on, if one is named.
+    ///
+    /// # Errors
+    /// If two are named.
+    pub fn dev_path(&self) -> Result<Option<&str>> {
+        self.data.dev.as_ref().map(|paths| self.only("data.dev", paths)).transpose()
+    }
+
+    fn only<'a>(&self, key: &str, paths: &'a Paths) -> Result<&'a str> {
+        match paths.all() {
+            [path] => Ok(path),
+            paths => Err(Error::Recipe(format!(
+                "{key} names {} files, and what is learned from here is one: two are for pairs of model.task = \"generate\"",
+                paths.len()
+            ))),
+        }
     }
 
     /// Checks what can be checked without data.
@@ -205,10 +231,12 @@ impl Recipe {
             ("input.prefixes", Some(input.prefixes), 100),
             ("input.suffixes", Some(input.suffixes), 100),
             ("input.buckets", Some(input.buckets), 100_000_000),
+            ("input.subwords", Some(input.subwords), 1_000_000),
+            ("model.decoder_layers", model.decoder_layers, 1000),
         ] {
             demand(size.is_none_or(|size| size <= most), &format!("{name} must be at most {most}"));
         }
-        if model.mixer == Mixer::Attention {
+        if model.mixer == Mixer::Attention || model.pooling == Some(Pooling::Attention) {
             demand(
                 model.heads > 0 && model.d_model.is_multiple_of(model.heads.max(1)),
                 &format!(
@@ -216,6 +244,8 @@ impl Recipe {
                     model.d_model, model.heads
                 ),
             );
+        }
+        if model.mixer == Mixer::Attention {
             demand(
                 model.positions != Positions::Rotary || (model.d_model / model.heads.max(1)).is_multiple_of(2),
                 "model.positions = \"rotary\" needs an even number of elements a head (d_model / heads)",
@@ -230,6 +260,21 @@ impl Recipe {
         demand(training.batch_tokens > 0, "training.batch_tokens must be at least 1");
         demand(training.steps != Some(0), "training.steps must be at least 1");
         demand(decoding.batch_tokens > 0, "decoding.batch_tokens must be at least 1");
+        demand((1..=1000).contains(&decoding.beam), "decoding.beam must be from 1 to 1000");
+        demand(
+            decoding.length_penalty >= 0.0 && decoding.length_penalty.is_finite(),
+            "decoding.length_penalty must not be negative",
+        );
+        demand(
+            decoding.top_p.is_none_or(|share| share > 0.0 && share <= 1.0),
+            "decoding.top_p is a share of the probability: above 0, at most 1",
+        );
+        demand(input.subwords > 0, "input.subwords must be at least 1");
+        demand(model.decoder_layers != Some(0), "model.decoder_layers must be at least 1");
+        for (key, paths) in [("data.train", &data.train), ("data.dev", &data.dev)] {
+            let count = paths.as_ref().map_or(1, |paths| paths.all().len());
+            demand((1..=2).contains(&count), &format!("{key} names {count} files: one, or two of parallel text"));
+        }
         demand(
             decoding.max_length > 0 && decoding.top_k != Some(0),
             "decoding.max_length and top_k must be at least 1",
@@ -265,25 +310,67 @@ impl Recipe {
 
     /// Checks that the task can be done with what else the recipe says.
     fn check_task(&self) -> Result<()> {
-        let (input, model) = (&self.input, &self.model);
+        let (input, model, training) = (&self.input, &self.model, &self.training);
         let refuse = |message: &str| Err(Error::Recipe(message.to_string()));
-        match model.task {
-            Task::Tag if input.unit == Unit::Characters => {
-                refuse("model.task = \"tag\" gives labels to words: leave out input.unit = \"characters\"")
-            }
-            Task::Generate if input.unit == Unit::Words => {
-                refuse("model.task = \"generate\" works on characters in this version: set input.unit = \"characters\"")
-            }
-            Task::Generate if !matches!(model.mixer, Mixer::None | Mixer::Attention) => refuse(&format!(
-                "model.mixer = \"{}\" sees what comes after a place, which is what model.task = \"generate\" is to say: choose attention or none",
+        let of_words = input.vectors.is_some() || input.characters != Characters::None;
+        let target_unit = input.target_unit.unwrap_or(input.unit);
+        let recommends = input.unit == Unit::Items;
+        if matches!(model.mixer, Mixer::Factors | Mixer::Popularity) && !recommends {
+            return refuse(&format!(
+                "model.mixer = \"{}\" is for who chose what: set input.unit = \"items\"",
                 model.mixer.name()
-            )),
-            Task::Generate if input.vectors.is_some() || input.characters != Characters::None || input.lowercase => {
-                refuse(
-                    "input.vectors, input.characters and input.lowercase are of words: leave them out where input.unit = \"characters\"",
-                )
+            ));
+        }
+        if let Some(metric) = training.metric
+            && !model.task.metrics().contains(&metric)
+        {
+            return refuse(
+                &format!("training.metric = \"{metric:?}\" is no metric of model.task = \"{}\"", model.task.name())
+                    .to_lowercase(),
+            );
+        }
+        if training.metric == Some(Metric::Ndcg) && !recommends {
+            return refuse("training.metric = \"ndcg\" is of what is recommended: set input.unit = \"items\"");
+        }
+        if training.class_weights != ClassWeights::None && model.task != Task::Classify {
+            return refuse("training.class_weights is for model.task = \"classify\": leave it out");
+        }
+        match model.task {
+            Task::Regress if training.label_smoothing > 0.0 => refuse(
+                "training.label_smoothing is of labels, and model.task = \"regress\" learns numbers: leave it out",
+            ),
+            Task::Tag if input.unit != Unit::Words => {
+                refuse("model.task = \"tag\" gives labels to words: leave out input.unit")
             }
-            Task::Tag | Task::Generate => Ok(()),
+            Task::Classify | Task::Regress
+                if matches!(input.unit, Unit::Phones) || (model.task == Task::Classify && recommends) =>
+            {
+                refuse("model.task = \"classify\" and \"regress\" read words, characters, bpe or unigram")
+            }
+            Task::Classify | Task::Regress if of_words && input.unit != Unit::Words => {
+                refuse("input.vectors and input.characters are of words: leave them out, or set input.unit = \"words\"")
+            }
+            Task::Generate
+                if !matches!(
+                    model.mixer,
+                    Mixer::None | Mixer::Attention | Mixer::Rnn | Mixer::Factors | Mixer::Popularity
+                ) =>
+            {
+                refuse(&format!(
+                    "model.mixer = \"{}\" sees what comes after a place, which is what model.task = \"generate\" is to say: choose attention, rnn or none",
+                    model.mixer.name()
+                ))
+            }
+            Task::Generate if of_words => refuse(
+                "input.vectors and input.characters are for model.task = \"tag\" and \"classify\": leave them out",
+            ),
+            Task::Generate if input.shared && input.unit != target_unit => {
+                refuse("input.shared needs the same unit on both sides: leave out input.target_unit, or input.shared")
+            }
+            Task::Generate if model.tied && input.embedding_dim.is_some_and(|dim| dim != model.d_model) => {
+                refuse("model.tied needs embeddings as long as the vectors: leave out input.embedding_dim")
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -381,7 +468,12 @@ mod tests {
             ("decoding.top_k=0", "top_k"),
             ("decoding.temperature=-1", "temperature"),
             ("input.unit=characters", "unit"),
-            ("model.task=generate", "unit"),
+            ("model.mixer=factors", "items"),
+            ("training.metric=bleu", "metric"),
+            ("decoding.beam=0", "beam"),
+            ("decoding.top_p=0", "top_p"),
+            ("decoding.length_penalty=-1", "length_penalty"),
+            ("training.class_weights=balanced", "class_weights"),
         ] {
             let mut recipe = Recipe::default();
             recipe.set(assignment).expect(assignment);
@@ -401,10 +493,8 @@ mod tests {
             recipe.check()
         };
         for (assignment, word) in [
-            ("model.mixer=rnn", "\"rnn\""),
             ("model.mixer=cnn", "\"cnn\""),
             ("model.mixer=window", "\"window\""),
-            ("input.lowercase=true", "input.lowercase"),
             ("input.characters=affixes", "input.characters"),
         ] {
             let error = recipe(assignment).expect_err(assignment).to_string();
@@ -412,6 +502,24 @@ mod tests {
         }
         recipe("model.mixer=none").expect("each character alone");
         recipe("model.window=8").expect("a window of the past");
+    }
+
+    #[test]
+    fn regress_has_no_labels_and_pooling_by_attention_needs_heads_that_divide() {
+        for (assignments, word) in [
+            (["model.task=regress", "training.label_smoothing=0.1"], "label_smoothing"),
+            (["model.task=regress", "training.metric=f1"], "training.metric"),
+            (["model.task=regress", "training.class_weights=balanced"], "class_weights"),
+            (["model.mixer=cnn", "model.pooling=attention"], "model.heads"),
+        ] {
+            let mut recipe = Recipe::default();
+            for assignment in ["model.d_model=90"].iter().chain(&assignments) {
+                recipe.set(assignment).expect(assignment);
+            }
+            recipe.model.mixer = Mixer::Cnn;
+            let error = recipe.check().expect_err("cannot be").to_string();
+            assert!(error.contains(word) && !error.contains('\n'), "{error}");
+        }
     }
 
     #[test]

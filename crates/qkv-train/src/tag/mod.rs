@@ -2,14 +2,16 @@
 //!
 //! [`TagModel`] is the model, [`TagTask`] trains it, [`Tagger`] uses a finished one.
 
+mod embed;
 mod model;
 mod predict;
 mod tagger;
 mod task;
 
 pub use model::{ModelSizes, TagModel};
+pub(crate) use model::{affix_options, embedding_options, embedding_parameters};
 pub use tagger::{Evaluation, Tagger};
 pub use task::TagTask;
-pub(crate) use task::{BYTES_PER_PARAMETER, hidden};
+pub(crate) use task::{BYTES_PER_PARAMETER, hidden, read_pretrained, with_hidden};
 
 pub use qkv_data::builtin::Part;

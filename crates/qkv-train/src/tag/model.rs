@@ -7,8 +7,8 @@ use qkv_data::{AffixOptions, TextBatch};
 use qkv_nn::attention::Layout;
 use qkv_nn::layers::{Encoder, Init, Linear, Pass, TextEmbedding, TextEmbeddingOptions};
 
-use crate::encoder::{encoder_options, encoder_parameters};
 use crate::recipe::{Characters, Recipe, Words};
+use crate::stack::{encoder_options, encoder_parameters};
 
 /// What of a model's size comes from the data.
 #[derive(Clone, Debug)]
@@ -34,38 +34,20 @@ pub struct TagModel {
 impl TagModel {
     /// A model with fresh parameters.
     pub fn new(recipe: &Recipe, sizes: &ModelSizes, init: &Init) -> Self {
-        let (input, model) = (&recipe.input, &recipe.model);
-        let embedding = TextEmbeddingOptions {
-            vocabulary: sizes.vocabulary,
-            buckets: affix_options(recipe).map_or(0, |affixes| affixes.buckets),
-            embedding_dim: match input.words {
-                Words::OneHot => model.d_model,
-                Words::Embedding => input.embedding_dim.unwrap_or(model.d_model),
-            },
-            d_model: model.d_model,
-            deviation: input.embedding_deviation as f32,
-            pretrained: sizes.pretrained.clone(),
-        };
+        let embedding = embedding_options(recipe, sizes.vocabulary, sizes.pretrained.clone());
         Self {
             embedding: TextEmbedding::new(&embedding, init),
             encoder: Encoder::new(&encoder_options(recipe), init),
-            head: Linear::new(model.d_model, sizes.labels, init),
+            head: Linear::new(recipe.model.d_model, sizes.labels, init),
             dropout: recipe.training.dropout as f32,
         }
     }
 
     /// How many numbers [`TagModel::new`] would make a model of, without making one.
     pub fn parameter_count(recipe: &Recipe, sizes: &ModelSizes) -> u128 {
-        let (input, options) = (&recipe.input, encoder_options(recipe));
-        let d = options.d_model as u128;
-        let linear = |dim_in: u128, dim_out: u128| dim_in * dim_out + dim_out;
-        let dim = match input.words {
-            Words::OneHot => d,
-            Words::Embedding => input.embedding_dim.map_or(d, |dim| dim as u128),
-        };
-        let rows = sizes.vocabulary + affix_options(recipe).map_or(0, |affixes| affixes.buckets);
-        let embedding = rows as u128 * dim + if dim == d { 0 } else { linear(dim, d) };
-        embedding + encoder_parameters(&options) + linear(d, sizes.labels as u128)
+        let (options, labels) = (encoder_options(recipe), sizes.labels as u128);
+        let head = options.d_model as u128 * labels + labels;
+        embedding_parameters(recipe, sizes.vocabulary) + encoder_parameters(&options) + head
     }
 
     /// Class logits, `[tokens, labels]`.
@@ -79,9 +61,50 @@ impl TagModel {
         self.encoder.attention_weights(self.embed(batch), layout)
     }
 
+    /// Blocks of the encoder.
+    pub fn layers(&self) -> usize {
+        self.encoder.layers()
+    }
+
+    /// The vectors of one layer of the encoder, `[tokens, d_model]`: of layer 0 what goes into it, of layer *n* what comes out of
+    /// block *n*, of the last what the labels are read from.
+    ///
+    /// # Panics
+    /// If there are not so many layers.
+    pub fn vectors(&self, batch: &TextBatch, layout: &Layout, layer: usize) -> Tensor<2> {
+        self.encoder.forward_to(layer, self.embed(batch), layout, &Pass::inference())
+    }
+
     fn embed(&self, batch: &TextBatch) -> Tensor<2> {
         self.embedding.forward(batch.words.clone(), batch.affixes.clone(), batch.affix_width)
     }
+}
+
+/// How the units of a text, of which there are `vocabulary`, become vectors.
+pub(crate) fn embedding_options(
+    recipe: &Recipe,
+    vocabulary: usize,
+    pretrained: Option<Vec<f32>>,
+) -> TextEmbeddingOptions {
+    let (input, model) = (&recipe.input, &recipe.model);
+    TextEmbeddingOptions {
+        vocabulary,
+        buckets: affix_options(recipe).map_or(0, |affixes| affixes.buckets),
+        embedding_dim: match input.words {
+            Words::OneHot => model.d_model,
+            Words::Embedding => input.embedding_dim.unwrap_or(model.d_model),
+        },
+        d_model: model.d_model,
+        deviation: input.embedding_deviation as f32,
+        pretrained,
+    }
+}
+
+/// How many numbers such an embedding has, without making one.
+pub(crate) fn embedding_parameters(recipe: &Recipe, vocabulary: usize) -> u128 {
+    let options = embedding_options(recipe, vocabulary, None);
+    let (dim, d) = (options.embedding_dim as u128, options.d_model as u128);
+    (options.vocabulary + options.buckets) as u128 * dim + if dim == d { 0 } else { dim * d + d }
 }
 
 /// How a recipe's words show their characters; `None` if they do not.

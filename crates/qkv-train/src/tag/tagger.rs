@@ -16,7 +16,7 @@ use qkv_nn::layers::{Init, Pass};
 use serde::{Deserialize, Serialize};
 
 use super::model::{ModelSizes, TagModel, affix_options};
-use super::task::{counted_targets, read_options};
+use super::task::{UPOS, counted_targets, read_options};
 use crate::error::{Error, Result};
 use crate::metrics::{EntityCounts, is_bio, share};
 use crate::model::{FileKind, Judgement};
@@ -53,7 +53,7 @@ impl From<Evaluation> for Judgement {
             metrics.extend([("f1", entities.f1()), ("precision", entities.precision()), ("recall", entities.recall())]);
             remarks.push(("f1", format!("{} of {} entities", entities.right, entities.wanted)));
         }
-        Self { examples, tokens, metrics, remarks, seconds, warnings }
+        Self { examples, tokens, metrics, remarks, details: Vec::new(), seconds, warnings }
     }
 }
 
@@ -118,7 +118,7 @@ impl Tagger {
     /// # Errors
     /// If the recipe names none that is known.
     pub fn column(&self) -> Result<Column> {
-        Ok(self.recipe.data.label.parse::<Column>()?)
+        Ok(self.recipe.data.label.as_deref().unwrap_or(UPOS).parse::<Column>()?)
     }
 
     /// Whether `label` is one of those that it gives.
@@ -129,6 +129,16 @@ impl Tagger {
     /// The model itself.
     pub fn model(&self) -> &TagModel {
         &self.model
+    }
+
+    /// The words that it knows.
+    pub(super) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// How it sees the characters of words; `None` if it does not.
+    pub(super) fn affixes(&self) -> Option<&AffixOptions> {
+        self.affixes.as_ref()
     }
 
     /// Judges the tagger on labelled data.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::memory;
 use crate::metrics::is_bio;
-use crate::recipe::{Recipe, Words};
+use crate::recipe::{Recipe, Training, Words};
 use crate::run::{Count, Prepared};
 use crate::trainer::{Criterion, Scores, Task};
 
@@ -49,8 +49,8 @@ impl TagTask {
         let options = read_options(recipe, Part::Train)?;
         let mut train = read_tagged(train_path, &options)?;
         check_lengths(&train, train_path, data.max_tokens)?;
-        let (dev, dev_path) = match (&data.dev, Source::parse(train_path)) {
-            (Some(path), _) => (read_tagged(path.as_str(), &read_options(recipe, Part::Dev)?)?, path.as_str()),
+        let (dev, dev_path) = match (recipe.dev_path()?, Source::parse(train_path)) {
+            (Some(path), _) => (read_tagged(path, &read_options(recipe, Part::Dev)?)?, path),
             (None, Source::Builtin(_)) => (read_tagged(train_path, &read_options(recipe, Part::Dev)?)?, train_path),
             (None, _) => {
                 let (stay, go) = carve(train.len(), data.dev_fraction, recipe.training.seed)?;
@@ -97,18 +97,8 @@ impl TagTask {
             .collect();
         let mut sizes = ModelSizes { vocabulary: vocabulary.len(), labels: labels.len(), pretrained: None };
         let mut recipe = recipe.clone();
-        if let (Words::Embedding, Some(path)) = (input.words, &input.vectors) {
-            let vectors = read_vectors(path.as_str(), &vocabulary)?;
-            match recipe.input.embedding_dim {
-                Some(dim) if dim != vectors.dim => {
-                    return Err(Error::Recipe(format!(
-                        "input.embedding_dim = {dim}, but the vectors of {path} have {} elements: leave the key out",
-                        vectors.dim
-                    )));
-                }
-                _ => recipe.input.embedding_dim = Some(vectors.dim),
-            }
-            sizes.pretrained = Some(pretrained(&vectors, vocabulary.len()));
+        if input.words == Words::Embedding {
+            sizes.pretrained = read_pretrained(&mut recipe, &vocabulary)?;
         }
         if dev.tokens() == unseen.iter().map(|unseen| unseen.count).sum::<usize>() {
             return Err(Error::Training(format!(
@@ -130,14 +120,15 @@ impl TagTask {
     pub fn tagger(&self, model: TagModel) -> Tagger {
         Tagger::new(self.recipe.clone(), self.vocabulary.clone(), self.labels.clone(), model)
     }
+}
 
-    /// The batch with words and affixes hidden where the draw says so.
-    fn with_hidden(&self, mut batch: TextBatch, key: Key) -> TextBatch {
-        let training = &self.recipe.training;
-        batch.words = hidden(&batch.words, training.word_dropout, Vocabulary::UNKNOWN, key.fold(0));
-        batch.affixes = hidden(&batch.affixes, training.affix_dropout, NONE, key.fold(1));
-        batch
-    }
+/// The batch with units and affixes hidden where a draw says so, for the training step of `key`. Its draws are apart from
+/// those of dropout.
+pub(crate) fn with_hidden(mut batch: TextBatch, training: &Training, key: Key) -> TextBatch {
+    let key = key.fold(HIDING_STREAM);
+    batch.words = hidden(&batch.words, training.word_dropout, Vocabulary::UNKNOWN, key.fold(0));
+    batch.affixes = hidden(&batch.affixes, training.affix_dropout, NONE, key.fold(1));
+    batch
 }
 
 /// `ids` with a share of `rate` replaced by `instead`.
@@ -191,7 +182,7 @@ impl Task for TagTask {
     }
 
     fn loss(&self, model: &TagModel, examples: &[usize], key: Key) -> Tensor<1> {
-        let batch = self.with_hidden(self.train.batch(examples), key.fold(HIDING_STREAM));
+        let batch = with_hidden(self.train.batch(examples), &self.recipe.training, key);
         let layout = Layout::new(batch.offsets.clone());
         let class_logits = model.forward(&batch, &layout, &Pass::training(key));
         let smoothing = self.recipe.training.label_smoothing as f32;
@@ -231,6 +222,9 @@ impl Task for TagTask {
 /// A parameter in training is four numbers: itself, its gradient, two moments.
 pub(crate) const BYTES_PER_PARAMETER: u128 = 16;
 
+/// The column of CoNLL-U that holds the labels, unless another is named.
+pub(super) const UPOS: &str = "upos";
+
 /// Keeps the draws that hide words and affixes apart from those of dropout.
 const HIDING_STREAM: u64 = 0xD0D0;
 
@@ -246,7 +240,7 @@ pub(super) fn counted_targets(targets: &Arc<[u32]>) -> Arc<[u32]> {
 pub(crate) fn read_options(recipe: &Recipe, part: Part) -> Result<ReadOptions> {
     let data = &recipe.data;
     let format = data.format.as_deref().map(str::parse::<Format>).transpose();
-    let label = data.label.parse::<Column>();
+    let label = data.label.as_deref().unwrap_or(UPOS).parse::<Column>();
     let wrong = |e: qkv_data::Error| Error::Recipe(e.to_string());
     Ok(ReadOptions {
         format: format.map_err(wrong)?,
@@ -255,6 +249,26 @@ pub(crate) fn read_options(recipe: &Recipe, part: Part) -> Result<ReadOptions> {
         part,
         ..ReadOptions::default()
     })
+}
+
+/// The vectors that the words of `vocabulary` start from, `vocabulary · dim` numbers, NaN where there is none; `None` if the
+/// recipe names no file of them. What `dim` is goes into the recipe.
+///
+/// # Errors
+/// If they cannot be read, or the recipe wants others.
+pub(crate) fn read_pretrained(recipe: &mut Recipe, vocabulary: &Vocabulary) -> Result<Option<Vec<f32>>> {
+    let Some(path) = &recipe.input.vectors else { return Ok(None) };
+    let vectors = read_vectors(path.as_str(), vocabulary)?;
+    match recipe.input.embedding_dim {
+        Some(dim) if dim != vectors.dim => {
+            return Err(Error::Recipe(format!(
+                "input.embedding_dim = {dim}, but the vectors of {path} have {} elements: leave the key out",
+                vectors.dim
+            )));
+        }
+        _ => recipe.input.embedding_dim = Some(vectors.dim),
+    }
+    Ok(Some(pretrained(&vectors, vocabulary.len())))
 }
 
 fn pretrained(vectors: &qkv_data::WordVectors, vocabulary: usize) -> Vec<f32> {

@@ -1,6 +1,8 @@
-//! What a tagger is judged by: the share of right labels, and, for labels in BIO form, entities found.
+//! Entities of sentences that are labelled in BIO form.
 
 use std::collections::BTreeSet;
+
+use super::share;
 
 /// Whether every label is `O` or `B-…` or `I-…`, and at least one begins an entity.
 pub fn is_bio<'a>(labels: impl IntoIterator<Item = &'a str>) -> bool {
@@ -12,8 +14,8 @@ pub fn is_bio<'a>(labels: impl IntoIterator<Item = &'a str>) -> bool {
 }
 
 /// The entities of a sentence, `(first, past the last, type)`, as conlleval counts them (Tjong Kim Sang and Buchholz,
-/// 2000): one begins at `B-`, and at an `I-` that follows nothing, or another type; it ends before the next that begins,
-/// before `O`, and at the end.
+/// 2000): one begins at `B-`, and at an `I-` that follows nothing, or another type; it ends before the next that
+/// begins, before `O`, and at the end.
 pub fn entities<S: AsRef<str>>(labels: &[S]) -> BTreeSet<(usize, usize, &str)> {
     let mut found = BTreeSet::new();
     let mut open: Option<(usize, &str)> = None;
@@ -74,19 +76,6 @@ impl EntityCounts {
     }
 }
 
-/// `part / whole`, and 0 of nothing.
-pub fn share(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
-
-/// Mean and standard deviation (of a sample; 0 for a single value).
-pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
-    let count = values.len().max(1) as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
-    (mean, if values.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,11 +124,5 @@ mod tests {
         assert!(is_bio(["O", "B-X", "I-X"]));
         assert!(!is_bio(["O", "NOUN"]));
         assert!(!is_bio(["O"]));
-    }
-
-    #[test]
-    fn mean_and_deviation_of_a_sample() {
-        assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, 2_f64.sqrt()));
-        assert_eq!(mean_and_deviation(&[5.0]), (5.0, 0.0));
     }
 }

@@ -1,0 +1,316 @@
+//! Pooling: one vector for a whole set.
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use qkv::Offsets;
+use qkv::activation::Activation;
+use qkv::gather::NONE;
+
+use super::{Init, Linear};
+use crate::attention::{AttentionExtras, AttentionOptions, Layout, attention};
+use crate::ops::gather_sum;
+
+/// How the vectors of a set become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolingKind {
+    /// Their mean.
+    Mean,
+    /// The first, of sets that begin with a vector that stands for the whole (Devlin et al., 2019).
+    First,
+    /// The first and the last, through a linear layer: what an LSTM knows at the end of either direction.
+    Ends,
+    /// Attention with a learned query, in so many heads.
+    Attention {
+        /// Heads; `d_model` divides by it.
+        heads: usize,
+    },
+}
+
+/// One vector for each set.
+#[derive(Module, Debug)]
+pub struct Pooling {
+    /// `[heads, head_dim]`.
+    query: Option<Param<Tensor<2>>>,
+    key: Option<Linear>,
+    join: Option<Linear>,
+    #[module(skip)]
+    kind: PoolingKind,
+}
+
+impl Pooling {
+    /// A pooling of vectors of `d_model` elements.
+    ///
+    /// # Panics
+    /// If `d_model` does not divide by the number of heads.
+    pub fn new(kind: PoolingKind, d_model: usize, init: &Init) -> Self {
+        let pooling = Self { query: None, key: None, join: None, kind };
+        match kind {
+            PoolingKind::Mean | PoolingKind::First => pooling,
+            PoolingKind::Ends => Self { join: Some(Linear::new(2 * d_model, d_model, init)), ..pooling },
+            PoolingKind::Attention { heads } => {
+                assert!(
+                    heads > 0 && d_model.is_multiple_of(heads),
+                    "d_model {d_model} does not divide by {heads} heads"
+                );
+                let deviation = 1.0 / (d_model as f32).sqrt();
+                Self {
+                    query: Some(init.normal([heads, d_model / heads], deviation)),
+                    key: Some(Linear::new(d_model, d_model, init)),
+                    ..pooling
+                }
+            }
+        }
+    }
+
+    /// How many numbers [`Pooling::new`] would make.
+    pub fn parameter_count(kind: PoolingKind, d_model: usize) -> u128 {
+        let d = d_model as u128;
+        match kind {
+            PoolingKind::Mean | PoolingKind::First => 0,
+            PoolingKind::Ends => 2 * d * d + d,
+            PoolingKind::Attention { .. } => d + d * d + d,
+        }
+    }
+
+    /// `[tokens, d_model]` to `[sets, d_model]`. A set without vectors counts as one of zeros.
+    pub fn forward(&self, x: Tensor<2>, layout: &Layout) -> Tensor<2> {
+        let ([_, d_model], offsets) = (x.dims(), layout.offsets());
+        match self.kind {
+            PoolingKind::First => gather_sum(x, ends(offsets, |rows| rows.start), 1),
+            PoolingKind::Ends => {
+                let first = gather_sum(x.clone(), ends(offsets, |rows| rows.start), 1);
+                let last = gather_sum(x, ends(offsets, |rows| rows.end - 1), 1);
+                let join = self.join.as_ref().expect("made with this kind");
+                join.forward(Tensor::cat(vec![first, last], 1), Activation::Identity)
+            }
+            PoolingKind::Mean => {
+                // Attention with logits of 0 looks at all alike.
+                let zeros = |rows: usize| Tensor::zeros([rows, 1, 1], &x.device());
+                let (query, key) = (zeros(offsets.sets()), zeros(offsets.tokens()));
+                self.attend(query, key, x, 1, layout).reshape([offsets.sets(), d_model])
+            }
+            PoolingKind::Attention { heads } => {
+                let (query, key) = self.query.as_ref().zip(self.key.as_ref()).expect("made with this kind");
+                let (sets, head_dim) = (offsets.sets(), d_model / heads);
+                // One and the same for each set, of which there may be none.
+                let query = gather_sum(query.val().reshape([1, d_model]), vec![0; sets].into(), 1);
+                let query = query.reshape([sets, heads, head_dim]);
+                let key = key.forward(x.clone(), Activation::Identity).reshape([offsets.tokens(), heads, head_dim]);
+                self.attend(query, key, x, heads, layout).reshape([sets, d_model])
+            }
+        }
+    }
+
+    /// One query for each set.
+    fn attend(&self, query: Tensor<3>, key: Tensor<3>, x: Tensor<2>, heads: usize, layout: &Layout) -> Tensor<3> {
+        let ([tokens, d_model], offsets) = (x.dims(), layout.offsets());
+        let value = x.reshape([tokens, heads, d_model / heads]);
+        let queries = Offsets::from_lengths(vec![1; offsets.sets()]);
+        let layout = Layout::cross(queries, offsets.clone());
+        attention(query, key, value, &AttentionExtras::default(), &layout, &AttentionOptions::default())
+    }
+}
+
+/// One row of each set that has any.
+fn ends(offsets: &Offsets, end: impl Fn(std::ops::Range<usize>) -> usize) -> Arc<[u32]> {
+    let of = |set| match offsets.range(set) {
+        rows if rows.is_empty() => NONE,
+        rows => end(rows) as u32,
+    };
+    (0..offsets.sets()).map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{ModuleVisitor, ParamId};
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::composed;
+    use crate::ops::testing::{assert_close, device, random, values};
+
+    const D_MODEL: usize = 6;
+    const HEADS: usize = 2;
+    const KINDS: [PoolingKind; 4] =
+        [PoolingKind::Mean, PoolingKind::First, PoolingKind::Ends, PoolingKind::Attention { heads: HEADS }];
+    /// A single vector, many, none, and few.
+    const LENGTHS: [usize; 4] = [1, 70, 0, 5];
+
+    fn pooling(kind: PoolingKind) -> Pooling {
+        Pooling::new(kind, D_MODEL, &Init::new(5, &device()))
+    }
+
+    fn pool(pooling: &Pooling, x: Tensor<2>, lengths: &[usize]) -> Tensor<2> {
+        pooling.forward(x, &Layout::new(Offsets::from_lengths(lengths.iter().copied())))
+    }
+
+    fn vectors(lengths: &[usize]) -> Tensor<2> {
+        random([lengths.iter().sum(), D_MODEL], 1)
+    }
+
+    /// Row `row` of `x`.
+    fn row(x: &[f32], row: usize) -> &[f32] {
+        &x[row * D_MODEL..][..D_MODEL]
+    }
+
+    /// `rows` through a linear layer, one by one.
+    fn through(linear: &Linear, rows: &[f32]) -> Vec<f32> {
+        let dim = linear.dims()[0];
+        let x = Tensor::from_data(TensorData::new(rows.to_vec(), [rows.len() / dim, dim]), &device());
+        values(linear.forward(x, Activation::Identity))
+    }
+
+    /// What `pooling` makes of one set that is not empty, by plain loops.
+    fn expected(pooling: &Pooling, set: &[f32]) -> Vec<f32> {
+        let count = set.len() / D_MODEL;
+        match pooling.kind {
+            PoolingKind::First => row(set, 0).to_vec(),
+            PoolingKind::Mean => {
+                (0..D_MODEL).map(|e| (0..count).map(|i| row(set, i)[e]).sum::<f32>() / count as f32).collect()
+            }
+            PoolingKind::Ends => {
+                let ends = [row(set, 0), row(set, count - 1)].concat();
+                through(pooling.join.as_ref().expect("ends are joined"), &ends)
+            }
+            PoolingKind::Attention { heads } => {
+                let head_dim = D_MODEL / heads;
+                let query = values(pooling.query.as_ref().expect("a query").val());
+                let keys = through(pooling.key.as_ref().expect("keys"), set);
+                (0..D_MODEL)
+                    .map(|e| {
+                        let head = e / head_dim * head_dim..(e / head_dim + 1) * head_dim;
+                        let logit = |i: usize| -> f32 {
+                            let products = head.clone().map(|e| query[e] * row(&keys, i)[e]);
+                            products.sum::<f32>() / (head_dim as f32).sqrt()
+                        };
+                        let weights: Vec<f32> = (0..count).map(|i| logit(i).exp()).collect();
+                        let sum: f32 = weights.iter().sum();
+                        weights.iter().enumerate().map(|(i, weight)| weight / sum * row(set, i)[e]).sum()
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_equals_plain_loops() {
+        for kind in KINDS {
+            let (pooling, x) = (pooling(kind), vectors(&LENGTHS));
+            let all = values(x.clone());
+            let mut wanted = Vec::new();
+            let mut start = 0;
+            for length in LENGTHS {
+                let set = &all[start * D_MODEL..][..length * D_MODEL];
+                start += length;
+                let empty = || match &pooling.join {
+                    // The linear layer's bias is all that is left of no vectors.
+                    Some(join) => through(join, &[0.0; 2 * D_MODEL]),
+                    None => vec![0.0; D_MODEL],
+                };
+                wanted.extend(if length == 0 { empty() } else { expected(&pooling, set) });
+            }
+            let wanted = Tensor::from_data(TensorData::new(wanted, [LENGTHS.len(), D_MODEL]), &device());
+            assert_close(pool(&pooling, x, &LENGTHS), wanted, 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_sets_result_does_not_depend_on_its_batch_mates() {
+        for kind in KINDS {
+            let (pooling, x) = (pooling(kind), vectors(&LENGTHS));
+            let together = values(pool(&pooling, x.clone(), &LENGTHS));
+            let mut start = 0;
+            for (set, length) in LENGTHS.into_iter().enumerate() {
+                let alone = values(pool(&pooling, x.clone().slice(start..start + length), &[length]));
+                start += length;
+                let apart = row(&together, set).iter().zip(&alone).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart < 1e-6, "{kind:?}, set {set}: {apart}");
+            }
+        }
+    }
+
+    /// Gradients of all parameters, by their ids.
+    fn gradients(pooling: &Pooling, grads: &burn::tensor::Gradients) -> Vec<(ParamId, Vec<f32>)> {
+        struct Collect<'a>(&'a burn::tensor::Gradients, Vec<(ParamId, Vec<f32>)>);
+        impl ModuleVisitor for Collect<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let gradient = param.val().grad(self.0).expect("a gradient for each parameter");
+                self.1.push((param.id, values(gradient)));
+            }
+        }
+        let mut collect = Collect(grads, Vec::new());
+        pooling.visit(&mut collect);
+        collect.1
+    }
+
+    #[test]
+    fn every_gradient_equals_that_of_the_composed_operations() {
+        for kind in KINDS {
+            let pooling = pooling(kind);
+            let run = || {
+                let x = vectors(&LENGTHS).require_grad();
+                let out = pool(&pooling, x.clone(), &LENGTHS);
+                let grads = (out * random([LENGTHS.len(), D_MODEL], 2)).sum().backward();
+                let of_x = values(x.grad(&grads).expect("the vectors"));
+                (of_x, gradients(&pooling, &grads))
+            };
+            let (fused, twin) = (run(), composed(run));
+            let close = |ours: &[f32], theirs: &[f32], what: &str| {
+                assert_eq!(ours.len(), theirs.len());
+                let largest = theirs.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+                let apart = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                // Under softmax the gradient of a key's bias is 0, but for rounding: the floor is for it.
+                assert!(apart <= 1e-5 * largest + 1e-6, "{kind:?}: {what} is {apart} apart, the largest is {largest}");
+            };
+            close(&fused.0, &twin.0, "the gradient of the vectors");
+            for ((id, ours), (_, theirs)) in fused.1.iter().zip(&twin.1) {
+                close(ours, theirs, &format!("that of parameter {id}"));
+            }
+            let parameters: usize = fused.1.iter().map(|(_, gradient)| gradient.len()).sum();
+            assert_eq!(parameters as u128, Pooling::parameter_count(kind, D_MODEL), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_the_vectors_equals_finite_differences() {
+        const STEP: f32 = 1e-2;
+        let lengths = [3, 0, 2];
+        for kind in KINDS {
+            let (pooling, weights) = (pooling(kind), random([lengths.len(), D_MODEL], 2));
+            let loss = |x: Tensor<2>| (pool(&pooling, x, &lengths) * weights.clone()).sum();
+            let x = vectors(&lengths).require_grad();
+            let found = values(x.grad(&loss(x.clone()).backward()).expect("the vectors"));
+            let x = values(x);
+            for (place, found) in found.iter().enumerate() {
+                let moved = |by: f32| {
+                    let mut x = x.clone();
+                    x[place] += by;
+                    let x = Tensor::from_data(TensorData::new(x, [5, D_MODEL]), &device());
+                    f64::from(loss(x).into_scalar::<f32>())
+                };
+                let difference = (moved(STEP) - moved(-STEP)) / (2.0 * f64::from(STEP));
+                assert!((difference - f64::from(*found)).abs() < 2e-3, "{kind:?}[{place}]: {found}, not {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_empty_sets_gives_what_an_empty_set_gives() {
+        for kind in KINDS {
+            let pooling = pooling(kind);
+            let among_others = values(pool(&pooling, vectors(&LENGTHS), &LENGTHS));
+            let alone = values(pool(&pooling, Tensor::zeros([0, D_MODEL], &device()), &[0, 0]));
+            assert_eq!(alone, row(&among_others, 2).repeat(2), "{kind:?}");
+            let none = pool(&pooling, Tensor::zeros([0, D_MODEL], &device()), &[]);
+            assert_eq!(none.dims(), [0, D_MODEL]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "d_model 6 does not divide by 4 heads")]
+    fn heads_that_do_not_divide_are_refused() {
+        pooling(PoolingKind::Attention { heads: 4 });
+    }
+}

@@ -1,0 +1,209 @@
+//! A finished model of the task: evaluating and predicting.
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use qkv_data::{Codec, EncodedSentences, LabelledOptions, read_labelled};
+use qkv_nn::layers::Init;
+use serde_json::Value;
+
+use super::answers::{Answers, Wanted, unseen_warnings};
+use super::judge::{judge, outputs};
+use super::model::{ClassifyModel, ClassifySizes};
+use super::task::labelled_options;
+use super::units::{Units, noun};
+use crate::error::Result;
+use crate::model::{FileKind, Judgement};
+use crate::model_dir::ModelDir;
+use crate::numbers::argmax;
+use crate::recipe::Recipe;
+
+/// A model with what it needs to be used.
+#[derive(Debug)]
+pub struct Classifier {
+    recipe: Recipe,
+    units: Units,
+    answers: Answers,
+    model: ClassifyModel,
+}
+
+/// What a model says of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prediction<'a> {
+    /// The likeliest label, and how likely each is.
+    Label {
+        /// The likeliest.
+        label: &'a str,
+        /// Each label with its probability; together they are 1.
+        probabilities: Vec<(&'a str, f64)>,
+    },
+    /// A number, in the unit of those that were learned from.
+    Value(f64),
+}
+
+impl Classifier {
+    /// Reads what is in a model directory, to be used as `recipe` says.
+    pub(crate) fn read(dir: &ModelDir, recipe: Recipe) -> Result<Self> {
+        let broken = |e: String| dir.broken("vocab.json", &e);
+        let vocab: Value = serde_json::from_slice(&dir.read("vocab.json")?).map_err(|e| broken(e.to_string()))?;
+        let units = Units::from_json(&recipe, &vocab).map_err(broken)?;
+        let answers = Answers::from_json(recipe.model.task, &vocab).map_err(broken)?;
+        let sizes = ClassifySizes { vocabulary: units.len(), outputs: answers.outputs(), pretrained: None };
+        let model = ClassifyModel::new(&recipe, &sizes, &Init::new(0, &Device::flex()));
+        let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
+        Ok(Self { recipe, units, answers, model: model.valid() })
+    }
+
+    /// The recipe it was trained by.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// How texts become sets of ids.
+    pub(super) fn units(&self) -> &Units {
+        &self.units
+    }
+
+    /// The model itself.
+    pub(super) fn model(&self) -> &ClassifyModel {
+        &self.model
+    }
+
+    /// What the units of a text are called, many of them.
+    pub fn noun(&self) -> &'static str {
+        noun(&self.recipe)
+    }
+
+    /// Whether `label` is one of those that it gives.
+    pub fn gives(&self, label: &str) -> bool {
+        matches!(&self.answers, Answers::Classes(labels) if labels.id(label).is_some())
+    }
+
+    /// Whether it answers with labels, not with numbers.
+    pub(super) fn gives_labels(&self) -> bool {
+        matches!(self.answers, Answers::Classes(_))
+    }
+
+    /// Judges the model on texts with their labels or numbers.
+    ///
+    /// # Errors
+    /// If the data cannot be read, or has no label that the model gives.
+    pub fn evaluate(&self, data: &str, kind: FileKind) -> Result<Judgement> {
+        let texts = read_labelled(data, &self.options(kind)?)?;
+        let (wanted, unseen) = self.answers.wanted(&texts, data)?;
+        let start = Instant::now();
+        let encoded = self.units.encode(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
+        let reached = judge(&self.outputs(&encoded), &self.answers, &wanted);
+        let seconds = start.elapsed().as_secs_f64();
+        let mut remarks = Vec::new();
+        if let (Some((confusion, _)), Wanted::Classes { .. }) = (&reached.confusion, &wanted) {
+            remarks.push(("accuracy", format!("{} of {} texts", confusion.right(), confusion.examples())));
+        }
+        let mut warnings: Vec<String> = unseen_warnings(&unseen, data).collect();
+        warnings.extend(unknown_warning(data, unknown_texts(&encoded), texts.len()));
+        let details = reached.detail().into_iter().collect();
+        let mut metrics = reached.metrics;
+        metrics.push(("loss", reached.loss));
+        Ok(Judgement { examples: texts.len(), tokens: encoded.tokens(), metrics, remarks, details, seconds, warnings })
+    }
+
+    /// What the model says of each text; `None` of one without a single unit, such as an empty one.
+    pub fn predict<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Vec<Option<Prediction<'_>>> {
+        self.predict_encoded(&self.encode(texts))
+    }
+
+    /// The sets that texts become.
+    pub(super) fn encode<T: AsRef<str> + Sync>(&self, texts: &[T]) -> EncodedSentences {
+        self.units.encode(texts)
+    }
+
+    /// The same for texts that are sets already.
+    pub(super) fn predict_encoded(&self, encoded: &EncodedSentences) -> Vec<Option<Prediction<'_>>> {
+        let outputs = self.outputs(encoded);
+        let rows = outputs.chunks_exact(self.answers.outputs()).zip(encoded.lengths());
+        rows.map(|(row, length)| (length > 0).then(|| self.prediction(row))).collect()
+    }
+
+    fn prediction(&self, outputs: &[f32]) -> Prediction<'_> {
+        match &self.answers {
+            Answers::Numbers(scale) => Prediction::Value(scale.rounded(outputs[0])),
+            Answers::Classes(labels) => Prediction::Label {
+                label: labels.name(argmax(outputs)).unwrap_or_default(),
+                probabilities: labels.names().iter().map(String::as_str).zip(softmax(outputs)).collect(),
+            },
+        }
+    }
+
+    fn outputs(&self, encoded: &EncodedSentences) -> Vec<f32> {
+        outputs(&self.model, encoded, self.answers.outputs(), self.recipe.decoding.batch_tokens)
+    }
+
+    /// How files are read.
+    fn options(&self, kind: FileKind) -> Result<LabelledOptions> {
+        let mut recipe = self.recipe.clone();
+        // The format of the training data says nothing of this file's; its encoding is likely to be.
+        recipe.data.format = kind.format.map(str::to_string);
+        recipe.data.encoding = kind.encoding.map(str::to_string).or(recipe.data.encoding);
+        labelled_options(&recipe)
+    }
+
+    /// How files are read of which nothing but the texts is wanted, without blank lines.
+    pub(super) fn text_options(&self, kind: FileKind) -> Result<LabelledOptions> {
+        Ok(LabelledOptions { need_labels: false, ..self.options(kind)? })
+    }
+
+    /// How files are read of which nothing but the texts is wanted.
+    pub(super) fn prediction_options(&self, kind: FileKind) -> Result<LabelledOptions> {
+        Ok(LabelledOptions { need_labels: false, keep_blank: true, ..self.options(kind)? })
+    }
+}
+
+/// How many sets have units, and all of them unknown.
+pub(super) fn unknown_texts(encoded: &EncodedSentences) -> usize {
+    let words = encoded.batch(&(0..encoded.len()).collect::<Vec<_>>());
+    let is_unknown = |set: &usize| {
+        let ids = &words.words[words.offsets.range(*set)];
+        // The unknown has this id in vocabularies of words as well.
+        !ids.is_empty() && ids.iter().all(|&id| id == Codec::UNKNOWN)
+    };
+    (0..encoded.len()).filter(is_unknown).count()
+}
+
+/// What the user should know of texts that the model cannot read.
+pub(super) fn unknown_warning(name: &str, unknown: usize, texts: usize) -> Option<String> {
+    (unknown > 0).then(|| {
+        format!(
+            "{name}: in {unknown} of {texts} texts nothing is known from training: is it the right file, language and encoding?"
+        )
+    })
+}
+
+/// Probabilities of logits.
+fn softmax(logits: &[f32]) -> Vec<f64> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - highest).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_of_large_logits_are_exact() {
+        assert_eq!(softmax(&[1e4, 1e4]), [0.5, 0.5]);
+        let [low, high] = softmax(&[-1e4, 1e4 - 20.0])[..] else { panic!("two") };
+        assert!(low >= 0.0 && high == 1.0);
+        assert!((softmax(&[0.0, 3.0_f32.ln()])[1] - 0.75).abs() < 1e-7);
+    }
+
+    #[test]
+    fn texts_of_unknown_units_alone_are_counted() {
+        let encoded = EncodedSentences::from_ids([vec![0, 0], vec![0, 5], vec![], vec![0]]);
+        assert_eq!(unknown_texts(&encoded), 2);
+        assert_eq!(unknown_warning("x", 0, 4), None);
+        assert!(unknown_warning("x", 2, 4).is_some_and(|warning| warning.starts_with("x: in 2 of 4 texts")));
+    }
+}

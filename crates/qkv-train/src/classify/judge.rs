@@ -1,0 +1,147 @@
+//! How good a model is: its outputs against what was wanted.
+
+use qkv::gather::NONE;
+use qkv_data::{EncodedSentences, plan_in_order};
+use qkv_nn::layers::Pass;
+
+use super::answers::{Answers, Scale, Wanted};
+use super::model::ClassifyModel;
+use crate::metrics::{Confusion, mae, pearson, r_squared, rmse, roc_auc, spearman};
+use crate::model::Detail;
+use crate::numbers::{argmax, floats};
+
+/// What a model reached.
+#[derive(Clone, Debug)]
+pub(super) struct Reached {
+    /// Mean cross-entropy in nats, of the texts whose label is known; or the mean squared error in squared deviations of
+    /// the training numbers.
+    pub(super) loss: f64,
+    /// Metrics by their usual names; the loss is not among them.
+    pub(super) metrics: Vec<(&'static str, f64)>,
+    /// Which label was taken for which, and what they are called.
+    pub(super) confusion: Option<(Confusion, Vec<String>)>,
+}
+
+impl Reached {
+    /// The table of confusions.
+    pub(super) fn detail(&self) -> Option<Detail> {
+        self.confusion.as_ref().map(|(confusion, names)| Detail {
+            name: "confusion",
+            json: confusion.to_json(names),
+            text: confusion.to_text(names),
+        })
+    }
+}
+
+/// What `model` gives for each text, `[texts, outputs]`.
+pub(super) fn outputs(
+    model: &ClassifyModel,
+    encoded: &EncodedSentences,
+    outputs: usize,
+    batch_tokens: usize,
+) -> Vec<f32> {
+    let mut all = vec![0.0; encoded.len() * outputs];
+    for indices in plan_in_order(&encoded.lengths(), batch_tokens) {
+        let batch = encoded.batch(&indices);
+        let found = floats(qkv::awake(|| model.forward(&batch, &Pass::inference())).into_data());
+        for (row, index) in found.chunks_exact(outputs).zip(indices) {
+            all[index * outputs..][..outputs].copy_from_slice(row);
+        }
+    }
+    all
+}
+
+/// Judges `outputs`, which a model gave for texts of which this was `wanted`.
+pub(super) fn judge(outputs: &[f32], answers: &Answers, wanted: &Wanted) -> Reached {
+    match (answers, wanted) {
+        (Answers::Numbers(scale), Wanted::Numbers(numbers)) => judge_numbers(outputs, *scale, numbers),
+        (_, Wanted::Classes { ids, names }) => judge_classes(outputs, answers.outputs(), ids, names),
+        (Answers::Classes(_), Wanted::Numbers(_)) => unreachable!("labels are wanted of what answers with labels"),
+    }
+}
+
+fn judge_classes(class_logits: &[f32], classes: usize, wanted: &[u32], names: &[String]) -> Reached {
+    let predicted = class_logits.chunks_exact(classes).map(argmax);
+    let confusion: Confusion = wanted.iter().copied().zip(predicted).collect();
+    let is_known = |label: u32| (label as usize) < classes;
+    // A label that training never saw has no logit.
+    let targets: Vec<u32> = wanted.iter().map(|&label| if is_known(label) { label } else { NONE }).collect();
+    let mut lse = vec![0.0; targets.len()];
+    let loss = qkv::loss::cross_entropy_forward(class_logits, classes, &targets, 0.0, &mut lse).loss;
+    let mut metrics = vec![("accuracy", confusion.accuracy()), ("f1", confusion.macro_f1())];
+    if classes == 2 {
+        // The difference of the logits orders texts as the probability does, and does not come to an end at 1.
+        let known = class_logits.chunks_exact(2).zip(wanted).filter(|(_, label)| is_known(**label));
+        let (scores, second): (Vec<f32>, Vec<bool>) = known.map(|(z, &label)| (z[1] - z[0], label == 1)).unzip();
+        metrics.push(("roc_auc", roc_auc(&second, &scores)));
+    }
+    Reached { loss: loss.into(), metrics, confusion: Some((confusion, names.to_vec())) }
+}
+
+fn judge_numbers(standard: &[f32], scale: Scale, wanted: &[f64]) -> Reached {
+    let predicted: Vec<f64> = standard.iter().map(|&x| scale.number(x)).collect();
+    let squares = standard.iter().zip(wanted).map(|(&x, &wanted)| f64::from(x - scale.standard(wanted)).powi(2));
+    let metrics = vec![
+        ("rmse", rmse(wanted, &predicted)),
+        ("mae", mae(wanted, &predicted)),
+        ("r2", r_squared(wanted, &predicted)),
+        ("pearson", pearson(wanted, &predicted)),
+        ("spearman", spearman(wanted, &predicted)),
+    ];
+    Reached { loss: squares.sum::<f64>() / wanted.len().max(1) as f64, metrics, confusion: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use qkv_data::LabelledText;
+
+    use super::*;
+    use crate::recipe::Task;
+
+    fn texts(labels: &[&str]) -> Vec<LabelledText> {
+        labels.iter().map(|label| LabelledText { text: "x".into(), label: Some((*label).into()), line: 1 }).collect()
+    }
+
+    fn judged(task: Task, train: &[&str], wanted: &[&str], outputs: &[f32]) -> (Reached, Vec<(&'static str, f64)>) {
+        let answers = Answers::build(task, &texts(train), "train").expect("answers");
+        let (wanted, _) = answers.wanted(&texts(wanted), "dev").expect("wanted");
+        let reached = judge(outputs, &answers, &wanted);
+        let metrics = reached.metrics.clone();
+        (reached, metrics)
+    }
+
+    #[test]
+    fn a_label_that_training_never_saw_counts_as_wrong_and_costs_no_loss() {
+        let outputs = [0.0, 1.0, 3.0, 0.0, 5.0, 4.0];
+        let (reached, metrics) = judged(Task::Classify, &["a", "b"], &["b", "a", "z"], &outputs);
+        let accuracy = 2.0 / 3.0;
+        // F1 of a, which was predicted for z as well, of b, and of z.
+        let f1 = (2.0 / 3.0 + 1.0 + 0.0) / 3.0;
+        assert_eq!(metrics, [("accuracy", accuracy), ("f1", f1), ("roc_auc", 1.0)]);
+        let expected = ((1.0 + (-1.0_f64).exp()).ln() + (1.0 + (-3.0_f64).exp()).ln()) / 2.0;
+        assert!((reached.loss - expected).abs() < 1e-6, "{} is not {expected}", reached.loss);
+        let detail = reached.detail().expect("a table");
+        assert_eq!(detail.json["mistakes"][0]["wanted"], "z");
+        assert!(detail.text.contains('z'), "{}", detail.text);
+    }
+
+    #[test]
+    fn more_than_two_classes_have_no_roc_curve() {
+        let (_, metrics) = judged(Task::Classify, &["a", "b", "c"], &["a"], &[1.0, 0.0, 0.0]);
+        assert_eq!(metrics, [("accuracy", 1.0), ("f1", 1.0)]);
+    }
+
+    #[test]
+    fn numbers_are_judged_in_their_own_unit() {
+        // Mean 200, deviation 100.
+        let (reached, metrics) = judged(Task::Regress, &["100", "200", "300"], &["100", "400"], &[-2.0, 1.0]);
+        assert_eq!(metrics.len(), 5);
+        assert_eq!(metrics[0], ("rmse", 100.0));
+        assert_eq!(metrics[1], ("mae", 100.0));
+        assert!((metrics[2].1 - (1.0 - 20_000.0 / 45_000.0)).abs() < 1e-12);
+        for (place, name) in [(3, "pearson"), (4, "spearman")] {
+            assert!(metrics[place].0 == name && (metrics[place].1 - 1.0).abs() < 1e-12, "{metrics:?}");
+        }
+        assert_eq!((reached.loss, reached.detail()), (1.0, None));
+    }
+}

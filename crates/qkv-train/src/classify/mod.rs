@@ -1,0 +1,17 @@
+//! The tasks `classify` and `regress`: one label, or one number, for the whole of a text, N→1.
+//!
+//! [`ClassifyModel`] is the model, [`ClassifyTask`] trains it, [`Classifier`] uses a finished one. The two tasks differ in
+//! what is said of a text and how it is judged, which `answers.rs` and `judge.rs` tell apart; all else is the same.
+
+mod answers;
+mod classifier;
+mod embed;
+mod judge;
+mod model;
+mod predict;
+mod task;
+mod units;
+
+pub use classifier::{Classifier, Prediction};
+pub use model::{ClassifyModel, ClassifySizes};
+pub use task::ClassifyTask;

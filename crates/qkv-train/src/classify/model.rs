@@ -1,0 +1,196 @@
+//! Units in, one row of outputs for each text out.
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use qkv::Offsets;
+use qkv::activation::Activation;
+use qkv_data::TextBatch;
+use qkv_nn::attention::Layout;
+use qkv_nn::layers::{Encoder, Init, Linear, Pass, Pooling, TextEmbedding};
+use qkv_nn::ops::gather_sum;
+
+use crate::recipe::{self, Recipe};
+use crate::stack::{encoder_options, encoder_parameters, pooling};
+use crate::tag::{embedding_options, embedding_parameters};
+
+/// What of a model's size comes from the data.
+#[derive(Clone, Debug)]
+pub struct ClassifySizes {
+    /// Ids of units.
+    pub vocabulary: usize,
+    /// Numbers that come out: one for each label, or 1 where a number is wanted.
+    pub outputs: usize,
+    /// Vectors to start from: `vocabulary · embedding_dim` numbers, NaN where there is none.
+    pub pretrained: Option<Vec<f32>>,
+}
+
+/// Embedding, encoder, pooling, and a linear layer to the outputs.
+#[derive(Module, Debug)]
+pub struct ClassifyModel {
+    embedding: TextEmbedding,
+    /// The vector that is put in front of each set to stand for the whole, `[1, d_model]`.
+    class_vector: Option<Param<Tensor<2>>>,
+    encoder: Encoder,
+    pooling: Pooling,
+    head: Linear,
+    #[module(skip)]
+    dropout: f32,
+}
+
+impl ClassifyModel {
+    /// A model with fresh parameters.
+    pub fn new(recipe: &Recipe, sizes: &ClassifySizes, init: &Init) -> Self {
+        let d_model = recipe.model.d_model;
+        let embedding = embedding_options(recipe, sizes.vocabulary, sizes.pretrained.clone());
+        let deviation = recipe.input.embedding_deviation as f32;
+        Self {
+            embedding: TextEmbedding::new(&embedding, init),
+            class_vector: has_class_vector(recipe).then(|| init.normal([1, d_model], deviation)),
+            encoder: Encoder::new(&encoder_options(recipe), init),
+            pooling: Pooling::new(pooling(recipe), d_model, init),
+            head: Linear::new(d_model, sizes.outputs, init),
+            dropout: recipe.training.dropout as f32,
+        }
+    }
+
+    /// How many numbers [`ClassifyModel::new`] would make a model of, without making one.
+    pub fn parameter_count(recipe: &Recipe, sizes: &ClassifySizes) -> u128 {
+        let (d, outputs) = (recipe.model.d_model as u128, sizes.outputs as u128);
+        let class_vector = if has_class_vector(recipe) { d } else { 0 };
+        embedding_parameters(recipe, sizes.vocabulary)
+            + class_vector
+            + encoder_parameters(&encoder_options(recipe))
+            + Pooling::parameter_count(pooling(recipe), recipe.model.d_model)
+            + (d * outputs + outputs)
+    }
+
+    /// Class logits, or the number on its scale, of each text of a batch, `[texts, outputs]`.
+    pub fn forward(&self, batch: &TextBatch, pass: &Pass) -> Tensor<2> {
+        let (x, layout) = self.embed(batch);
+        let x = self.encoder.forward(pass.dropout(x, self.dropout), &layout, pass);
+        let pooled = pass.dropout(self.pooling.forward(x, &layout), self.dropout);
+        self.head.forward(pooled, Activation::Identity)
+    }
+
+    /// How many blocks there are.
+    pub fn layers(&self) -> usize {
+        self.encoder.layers()
+    }
+
+    /// The vectors of one layer, `[tokens, d_model]`, without those that stand for the whole: of layer 0 what goes into the encoder,
+    /// of layer *n* what comes out of block *n*, of the last what is pooled.
+    ///
+    /// # Panics
+    /// If there are not so many layers.
+    pub fn vectors(&self, batch: &TextBatch, layer: usize) -> Tensor<2> {
+        let (x, layout) = self.embed(batch);
+        let x = self.encoder.forward_to(layer, x, &layout, &Pass::inference());
+        if self.class_vector.is_none() {
+            return x;
+        }
+        let behind_the_first = |set| layout.offsets().range(set).skip(1).map(|row| row as u32);
+        gather_sum(x, (0..layout.offsets().sets()).flat_map(behind_the_first).collect(), 1)
+    }
+
+    /// What goes into the encoder, and which vectors belong together.
+    fn embed(&self, batch: &TextBatch) -> (Tensor<2>, Layout) {
+        let x = self.embedding.forward(batch.words.clone(), batch.affixes.clone(), batch.affix_width);
+        let (x, offsets) = match &self.class_vector {
+            Some(class_vector) => with_first(class_vector.val(), x, &batch.offsets),
+            None => (x, batch.offsets.clone()),
+        };
+        (x, Layout::new(offsets))
+    }
+}
+
+fn has_class_vector(recipe: &Recipe) -> bool {
+    recipe.model.pooling == Some(recipe::Pooling::Class)
+}
+
+/// The sets with `first` `[1, d_model]` in front of each.
+fn with_first(first: Tensor<2>, x: Tensor<2>, offsets: &Offsets) -> (Tensor<2>, Offsets) {
+    // Row 0 is the one that goes in front, and behind it stands the batch.
+    let rows =
+        (0..offsets.sets()).flat_map(|set| std::iter::once(0).chain(offsets.range(set).map(|row| row as u32 + 1)));
+    let rows: Arc<[u32]> = rows.collect();
+    let longer = Offsets::from_lengths(offsets.lengths().map(|length| length + 1));
+    (gather_sum(Tensor::cat(vec![first, x], 0), rows, 1), longer)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+    use qkv_data::EncodedSentences;
+
+    use super::*;
+    use crate::numbers::floats;
+
+    const SIZES: ClassifySizes = ClassifySizes { vocabulary: 11, outputs: 3, pretrained: None };
+
+    fn recipe(assignments: &[&str]) -> Recipe {
+        let mut recipe = Recipe::default();
+        for assignment in ["model.task=classify", "model.d_model=8", "model.heads=2"].iter().chain(assignments) {
+            recipe.set(assignment).expect(assignment);
+        }
+        recipe.check().expect("a recipe that can be");
+        recipe
+    }
+
+    fn model(recipe: &Recipe) -> ClassifyModel {
+        ClassifyModel::new(recipe, &SIZES, &Init::new(1, &Device::flex()))
+    }
+
+    /// Every mixer and every pooling at least once.
+    const CHOICES: [&[&str]; 9] = [
+        &[],
+        &["model.mixer=none", "model.pooling=mean", "input.embedding_dim=6"],
+        &["model.mixer=window", "model.pooling=ends"],
+        &["model.mixer=cnn", "model.pooling=attention"],
+        &["model.mixer=rnn", "model.hidden=3"],
+        &["model.mixer=rnn", "model.pooling=class"],
+        &["model.pooling=class", "model.positions=learned", "model.max_positions=9"],
+        &["model.pooling=attention", "model.positions=relative"],
+        &["model.pooling=class", "model.positions=rotary", "input.words=one-hot"],
+    ];
+
+    #[test]
+    fn parameters_are_counted_without_making_them() {
+        for assignments in CHOICES {
+            let recipe = recipe(assignments);
+            let count = ClassifyModel::parameter_count(&recipe, &SIZES);
+            assert_eq!(count, model(&recipe).num_params() as u128, "{assignments:?}");
+        }
+    }
+
+    #[test]
+    fn a_texts_answer_does_not_depend_on_its_batch_mates_nor_on_their_order() {
+        let texts = [vec![1, 2, 3, 4, 5], vec![], vec![6], vec![7, 7, 8]];
+        let encoded = EncodedSentences::from_ids(texts);
+        for assignments in CHOICES {
+            let model = model(&recipe(assignments));
+            let run =
+                |indices: &[usize]| floats(model.forward(&encoded.batch(indices), &Pass::inference()).into_data());
+            let together = run(&[3, 1, 0, 2]);
+            for (place, text) in [3, 1, 0, 2].into_iter().enumerate() {
+                for (a, b) in together[place * 3..][..3].iter().zip(run(&[text])) {
+                    assert!((a - b).abs() < 1e-5, "{assignments:?}, text {text}: {a} against {b}");
+                }
+            }
+            assert!(run(&[]).is_empty(), "{assignments:?}");
+        }
+    }
+
+    #[test]
+    fn the_class_vector_stands_before_each_set() {
+        let tensor = |rows: &[f32]| {
+            let data = TensorData::new(rows.iter().flat_map(|x| [*x, -x]).collect(), [rows.len(), 2]);
+            Tensor::<2>::from_data(data, &Device::flex())
+        };
+        let offsets = Offsets::from_lengths([2, 0, 1]);
+        let (x, longer) = with_first(tensor(&[9.0]), tensor(&[1.0, 2.0, 3.0]), &offsets);
+        assert_eq!(longer.lengths().collect::<Vec<_>>(), [3, 1, 2]);
+        assert_eq!(floats(x.into_data()), floats(tensor(&[9.0, 1.0, 2.0, 9.0, 9.0, 3.0]).into_data()));
+    }
+}

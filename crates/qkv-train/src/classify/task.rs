@@ -1,0 +1,364 @@
+//! From files to what the trainer asks of a task.
+
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, TensorData};
+use qkv::random::Key;
+use qkv_data::{EncodedSentences, LabelledFormat, LabelledOptions, LabelledText, carve, plan_epoch, read_labelled};
+use qkv_nn::layers::{Init, Pass};
+use qkv_nn::ops::{CrossEntropyOptions, cross_entropy};
+use serde_json::{Map, Value};
+
+use super::answers::{Answers, Wanted, unseen_warnings};
+use super::judge::{judge, outputs};
+use super::model::{ClassifyModel, ClassifySizes};
+use super::units::{Units, noun};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::memory;
+use crate::recipe::{ClassWeights, Metric, Recipe, Task as Kind, Words};
+use crate::run::{Count, Prepared};
+use crate::tag::{BYTES_PER_PARAMETER, read_pretrained, with_hidden};
+use crate::trainer::{Criterion, Scores, Task};
+
+/// Texts with their labels or numbers, ready to be trained on. An example is the number of one.
+#[derive(Debug)]
+pub struct ClassifyTask {
+    recipe: Recipe,
+    units: Units,
+    answers: Answers,
+    sizes: ClassifySizes,
+    train: EncodedSentences,
+    lengths: Vec<usize>,
+    targets: Targets,
+    dev: EncodedSentences,
+    dev_wanted: Wanted,
+    warnings: Vec<String>,
+}
+
+/// What is wanted of each training text.
+#[derive(Debug)]
+enum Targets {
+    /// A label, where labels count so much each.
+    Classes { ids: Vec<u32>, weights: Option<Arc<[f32]>> },
+    /// A number on the scale of the answers.
+    Numbers(Vec<f32>),
+}
+
+impl ClassifyTask {
+    /// Reads what the recipe names and builds the vocabularies.
+    ///
+    /// # Errors
+    /// If the recipe names no training data, or the data cannot be read, or has too long a text.
+    pub fn prepare(recipe: &Recipe) -> Result<Self> {
+        recipe.check()?;
+        let options = labelled_options(recipe)?;
+        let train_path = recipe.train_path()?;
+        let train = read_labelled(train_path, &options)?;
+        if let Some(dev_path) = recipe.dev_path()? {
+            let dev = read_labelled(dev_path, &options)?;
+            return Self::from_texts(recipe, (train_path, &train), (dev_path, &dev));
+        }
+        let (stay, go) = carve(train.len(), recipe.data.dev_fraction, recipe.training.seed)?;
+        let part = |indices: &[usize]| indices.iter().map(|&index| train[index].clone()).collect::<Vec<_>>();
+        Self::from_texts(recipe, (train_path, &part(&stay)), (train_path, &part(&go)))
+    }
+
+    /// The same from texts in memory, each part with what messages call it.
+    ///
+    /// # Errors
+    /// If there is nothing to be learned from them, or word vectors cannot be read.
+    pub fn from_texts(
+        recipe: &Recipe,
+        (train_name, train): (&str, &[LabelledText]),
+        (dev_name, dev): (&str, &[LabelledText]),
+    ) -> Result<Self> {
+        let mut recipe = recipe.clone();
+        let answers = Answers::build(recipe.model.task, train, train_name)?;
+        let (wanted, _) = answers.wanted(train, train_name)?;
+        let (dev_wanted, unseen) = answers.wanted(dev, dev_name)?;
+        let units = Units::build(&recipe, train.iter().map(|text| text.text.as_str()))
+            .map_err(|e| Error::Training(format!("{train_name}: {e}")))?;
+        let encode = |texts: &[LabelledText]| units.encode(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
+        let (encoded, encoded_dev) = (encode(train), encode(dev));
+        check_lengths(&recipe, train, &encoded, train_name)?;
+        let mut sizes = ClassifySizes { vocabulary: units.len(), outputs: answers.outputs(), pretrained: None };
+        if let (Some(words), Words::Embedding) = (units.words(), recipe.input.words) {
+            sizes.pretrained = read_pretrained(&mut recipe, words)?;
+        }
+        let needed = ClassifyModel::parameter_count(&recipe, &sizes).saturating_mul(BYTES_PER_PARAMETER);
+        memory::check(needed, "lower model.d_model, model.d_ff, model.layers or input.buckets")?;
+        let mut warnings: Vec<String> = unseen_warnings(&unseen, dev_name).collect();
+        if let Answers::Classes(labels) = &answers
+            && labels.len() > MANY_LABELS
+            && labels.len() * 4 > train.len()
+        {
+            let (count, texts) = (labels.len(), train.len());
+            warnings.insert(0, format!(
+                "there are {count} different labels for {texts} texts: are the columns swapped, or are they numbers, for model.task = \"regress\"?"
+            ));
+        }
+        let targets = Targets::of(&recipe, &answers, wanted);
+        // A text without units takes its place in a batch as well.
+        let lengths = encoded.lengths().into_iter().map(|length| length.max(1)).collect();
+        Ok(Self {
+            recipe,
+            units,
+            answers,
+            sizes,
+            train: encoded,
+            lengths,
+            targets,
+            dev: encoded_dev,
+            dev_wanted,
+            warnings,
+        })
+    }
+}
+
+/// So many labels are not unusual, however few the texts.
+const MANY_LABELS: usize = 20;
+
+impl Targets {
+    fn of(recipe: &Recipe, answers: &Answers, wanted: Wanted) -> Self {
+        match (answers, wanted) {
+            (Answers::Numbers(scale), Wanted::Numbers(numbers)) => {
+                Self::Numbers(numbers.into_iter().map(|number| scale.standard(number)).collect())
+            }
+            (_, Wanted::Classes { ids, .. }) => {
+                let balanced = recipe.training.class_weights == ClassWeights::Balanced;
+                let weights = balanced.then(|| balanced_weights(&ids, answers.outputs()));
+                Self::Classes { ids, weights }
+            }
+            (Answers::Classes(_), Wanted::Numbers(_)) => unreachable!("labels are wanted of what answers with labels"),
+        }
+    }
+}
+
+/// `examples / (classes · examples of the class)`: each class then counts as much as any other, and a text 1 on average.
+fn balanced_weights(ids: &[u32], classes: usize) -> Arc<[f32]> {
+    let mut counts = vec![0_usize; classes];
+    ids.iter().for_each(|&id| counts[id as usize] += 1);
+    let all = ids.len() as f64;
+    counts.iter().map(|&count| (all / (classes as f64 * count.max(1) as f64)) as f32).collect()
+}
+
+/// Checks that no text is so long that it must be a mistake.
+fn check_lengths(recipe: &Recipe, texts: &[LabelledText], encoded: &EncodedSentences, name: &str) -> Result<()> {
+    let (most, noun) = (recipe.data.max_tokens, noun(recipe));
+    match texts.iter().zip(encoded.lengths()).find(|(_, length)| *length > most) {
+        None => Ok(()),
+        Some((text, length)) => Err(Error::Training(format!(
+            "{name}:{}: the text that starts here has {length} {noun}, more than data.max_tokens = {most}; split it, or raise data.max_tokens",
+            text.line
+        ))),
+    }
+}
+
+/// How the recipe's files are read.
+pub(super) fn labelled_options(recipe: &Recipe) -> Result<LabelledOptions> {
+    let data = &recipe.data;
+    let format = data.format.as_deref().map(str::parse::<LabelledFormat>).transpose();
+    Ok(LabelledOptions {
+        format: format.map_err(|e| Error::Recipe(e.to_string()))?,
+        text: data.text.clone(),
+        label: data.label.clone(),
+        encoding: data.encoding.clone(),
+        ..LabelledOptions::default()
+    })
+}
+
+impl Prepared for ClassifyTask {
+    fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        let noun = noun(&self.recipe);
+        let mut counts = vec![
+            Count { name: "texts", title: "texts", number: self.train.len() },
+            Count { name: noun, title: noun, number: self.units.known() },
+        ];
+        if let Answers::Classes(labels) = &self.answers {
+            counts.push(Count { name: "labels", title: "labels", number: labels.len() });
+        }
+        counts
+    }
+
+    fn tokens(&self) -> [usize; 2] {
+        [self.train.tokens(), self.dev.tokens()]
+    }
+
+    fn vocab_json(&self) -> Vec<u8> {
+        vocab_json(&self.units, &self.answers)
+    }
+}
+
+/// The content of `vocab.json`.
+fn vocab_json(units: &Units, answers: &Answers) -> Vec<u8> {
+    let mut object = Map::new();
+    for part in [units.to_json(), answers.to_json()] {
+        if let Value::Object(part) = part {
+            object.extend(part);
+        }
+    }
+    serde_json::to_vec(&object).expect("names and numbers")
+}
+
+impl Task for ClassifyTask {
+    type Model = ClassifyModel;
+    type Example = usize;
+
+    fn new_model(&self, init: &Init) -> ClassifyModel {
+        ClassifyModel::new(&self.recipe, &self.sizes, init)
+    }
+
+    fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let training = &self.recipe.training;
+        plan_epoch(&self.lengths, training.batch_tokens, training.seed, epoch as u64)
+    }
+
+    fn length(&self, example: &usize) -> usize {
+        self.lengths[*example]
+    }
+
+    fn loss(&self, model: &ClassifyModel, examples: &[usize], key: Key) -> Tensor<1> {
+        let training = &self.recipe.training;
+        let batch = with_hidden(self.train.batch(examples), training, key);
+        let outputs = model.forward(&batch, &Pass::training(key));
+        match &self.targets {
+            Targets::Classes { ids, weights } => {
+                let targets = examples.iter().map(|&example| ids[example]).collect();
+                let smoothing = training.label_smoothing as f32;
+                cross_entropy(outputs, targets, CrossEntropyOptions { smoothing, class_weights: weights.clone() })
+            }
+            Targets::Numbers(numbers) => {
+                let targets: Vec<f32> = examples.iter().map(|&example| numbers[example]).collect();
+                let targets = TensorData::new(targets, [examples.len(), 1]);
+                let errors = outputs.clone() - Tensor::from_data(targets, &outputs.device());
+                (errors.clone() * errors).mean()
+            }
+        }
+    }
+
+    fn evaluate(&self, model: &ClassifyModel) -> Scores {
+        let outputs = outputs(model, &self.dev, self.answers.outputs(), self.recipe.decoding.batch_tokens);
+        let reached = judge(&outputs, &self.answers, &self.dev_wanted);
+        Scores { loss: reached.loss, metrics: reached.metrics }
+    }
+
+    fn criterion(&self) -> Criterion {
+        match (self.recipe.training.metric, self.recipe.model.task) {
+            (Some(Metric::Loss), _) => Criterion::Lowest("loss"),
+            (_, Kind::Regress) => Criterion::Lowest("rmse"),
+            (Some(Metric::F1), _) => Criterion::Highest("f1"),
+            _ => Criterion::Highest("accuracy"),
+        }
+    }
+
+    fn fingerprint(&self) -> String {
+        let mut content = self.vocab_json();
+        for part in [&self.train, &self.dev] {
+            content.extend(part.lengths().iter().flat_map(|length| length.to_le_bytes()));
+            let batch = part.batch(&(0..part.len()).collect::<Vec<_>>());
+            for ids in [&batch.words, &batch.affixes] {
+                content.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+            }
+        }
+        match &self.targets {
+            Targets::Classes { ids, .. } => content.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+            Targets::Numbers(numbers) => content.extend(numbers.iter().flat_map(|x| x.to_le_bytes())),
+        }
+        match &self.dev_wanted {
+            Wanted::Classes { ids, .. } => content.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+            Wanted::Numbers(numbers) => content.extend(numbers.iter().flat_map(|x| x.to_le_bytes())),
+        }
+        content.extend(self.sizes.pretrained.iter().flatten().flat_map(|x| x.to_le_bytes()));
+        files::hash(&content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balanced_classes_count_alike_and_texts_one_on_average() {
+        let ids = [0, 0, 0, 1, 2, 2];
+        let weights = balanced_weights(&ids, 3);
+        let sum_of = |class: u32| ids.iter().filter(|&&id| id == class).count() as f32 * weights[class as usize];
+        assert_eq!([0, 1, 2].map(sum_of), [2.0; 3]);
+    }
+
+    fn texts(count: usize, label: impl Fn(usize) -> String) -> Vec<LabelledText> {
+        let text =
+            |i: usize| LabelledText { text: format!("word{} and more", i % 3), label: Some(label(i)), line: i + 1 };
+        (0..count).map(text).collect()
+    }
+
+    fn prepare(assignments: &[&str], train: &[LabelledText], dev: &[LabelledText]) -> Result<ClassifyTask> {
+        let mut recipe = Recipe::default();
+        for assignment in ["model.task=classify", "model.d_model=8", "model.heads=2"].iter().chain(assignments) {
+            recipe.set(assignment).expect(assignment);
+        }
+        ClassifyTask::from_texts(&recipe, ("train.txt", train), ("dev.txt", dev))
+    }
+
+    #[test]
+    fn a_text_beyond_the_limit_is_named() {
+        let (train, dev) = (texts(9, |i| (i % 2).to_string()), texts(2, |i| i.to_string()));
+        let error = prepare(&["data.max_tokens=2"], &train, &dev).expect_err("three words").to_string();
+        assert!(
+            error.starts_with("train.txt:1: ") && error.contains("3 words, more than data.max_tokens = 2"),
+            "{error}"
+        );
+        prepare(&["data.max_tokens=3"], &train, &dev).expect("as long as it may be");
+    }
+
+    #[test]
+    fn nearly_as_many_labels_as_texts_are_told() {
+        let train = texts(60, |i| (i / 2).to_string());
+        let task = prepare(&[], &train, &train).expect("labels");
+        assert!(task.warnings[0].contains("30 different labels for 60 texts"), "{:?}", task.warnings);
+        assert!(prepare(&[], &texts(60, |i| (i % 3).to_string()), &train).expect("labels").warnings.len() > 3);
+    }
+
+    #[test]
+    fn a_change_of_the_data_is_a_change_of_the_fingerprint() {
+        let (train, dev) = (texts(9, |i| (i % 2).to_string()), texts(2, |i| i.to_string()));
+        let print =
+            |train: &[LabelledText], dev: &[LabelledText]| prepare(&[], train, dev).expect("task").fingerprint();
+        let before = print(&train, &dev);
+        assert_eq!(before, print(&train, &dev));
+        let swapped = |texts: &[LabelledText]| {
+            let mut texts = texts.to_vec();
+            let label = texts[0].label.take();
+            texts[0].label = texts[1].label.take();
+            texts[1].label = label;
+            texts
+        };
+        assert_ne!(before, print(&swapped(&train), &dev), "labels");
+        assert_ne!(before, print(&train, &swapped(&dev)), "dev labels");
+        let mut shorter = train.clone();
+        shorter[0].text = "and".into();
+        assert_ne!(before, print(&shorter, &dev), "texts");
+    }
+
+    #[test]
+    fn what_decides_is_what_was_asked_for() {
+        let (train, dev) = (texts(9, |i| (i % 2).to_string()), texts(2, |i| i.to_string()));
+        for (assignments, wanted) in [
+            (&[][..], Criterion::Highest("accuracy")),
+            (&["training.metric=f1"], Criterion::Highest("f1")),
+            (&["training.metric=loss"], Criterion::Lowest("loss")),
+            (&["model.task=regress"], Criterion::Lowest("rmse")),
+            (&["model.task=regress", "training.metric=loss"], Criterion::Lowest("loss")),
+        ] {
+            assert_eq!(prepare(assignments, &train, &dev).expect("task").criterion(), wanted);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The vectors of models that generate: of a language model those of the side that writes, of what is learned from pairs those of
+//! the side that reads.
+
+use std::sync::Arc;
+
+use qkv::Offsets;
+use qkv_data::{Codec, Source, Unit, plan_in_order, stream_pairs, windows};
+use qkv_nn::attention::Layout;
+
+use super::generator::check_format;
+use super::{GenerateModel, Generator, Translator};
+use crate::embed::{Corpus, Embed, Text, Texts};
+use crate::error::{Error, Result};
+use crate::numbers::floats;
+
+/// A text as `codec` cuts it.
+fn cut(codec: &Codec, text: &str) -> Text {
+    let ids = codec.encode(text);
+    let units = match codec.unit() {
+        // As they are written: an unknown word has a name, too.
+        Unit::Words => text.split_whitespace().map(str::to_string).collect(),
+        _ => ids.iter().map(|&id| codec.unit_text(id).unwrap_or_default().to_string()).collect(),
+    };
+    Text { units, ids }
+}
+
+fn vocabulary(codec: &Codec) -> Vec<Text> {
+    let unit = |id| codec.unit_text(id).map(|unit| Text { units: vec![unit.to_string()], ids: vec![id] });
+    (Codec::FIRST..codec.len() as u32).filter_map(unit).collect()
+}
+
+fn vectors(model: &GenerateModel, ids: Vec<u32>, lengths: impl IntoIterator<Item = usize>, layer: usize) -> Vec<f32> {
+    let layout = Layout::new(Offsets::from_lengths(lengths));
+    floats(qkv::awake(|| model.vectors(Arc::from(ids), &layout, layer)).into_data())
+}
+
+/// A text is a line. What is longer than `model.context` is cut into windows of so many units, as it is when the model is judged.
+impl Embed for Generator {
+    fn layers(&self) -> usize {
+        self.model().layers()
+    }
+
+    fn d_model(&self) -> usize {
+        self.recipe().model.d_model
+    }
+
+    fn batch_tokens(&self) -> usize {
+        self.recipe().decoding.batch_tokens
+    }
+
+    fn is_spaced(&self) -> bool {
+        self.codec().unit() == Unit::Words
+    }
+
+    fn vocabulary(&self) -> Vec<Text> {
+        vocabulary(self.codec())
+    }
+
+    fn cut(&self, text: &str) -> Result<Text> {
+        Ok(cut(self.codec(), text))
+    }
+
+    fn open<'a>(&'a self, corpus: &Corpus) -> Result<Texts<'a>> {
+        check_format(corpus.kind.format)?;
+        let mut lines = Source::parse(corpus.source).open(self.encoding(corpus.kind).as_deref())?;
+        let next = move || lines.next_line().transpose();
+        Ok(Box::new(std::iter::from_fn(next).map(|line| Ok(cut(self.codec(), line?.text())))))
+    }
+
+    fn vectors(&self, texts: &[&Text], layer: usize) -> Vec<f32> {
+        let pieces = texts.iter().flat_map(|text| {
+            let windows = windows(text.ids.len(), self.recipe().model.context, 0).into_iter();
+            windows.map(|window| &text.ids[window])
+        });
+        let pieces: Vec<&[u32]> = pieces.collect();
+        let lengths: Vec<usize> = pieces.iter().map(|piece| piece.len()).collect();
+        let mut all = vec![Vec::new(); pieces.len()];
+        for numbers in plan_in_order(&lengths, self.batch_tokens()) {
+            let ids = numbers.iter().flat_map(|&number| pieces[number]).copied().collect();
+            let found = vectors(self.model(), ids, numbers.iter().map(|&number| lengths[number]), layer);
+            let mut rest = found.as_slice();
+            for number in numbers {
+                let (here, after) = rest.split_at(lengths[number] * self.d_model());
+                (all[number], rest) = (here.to_vec(), after);
+            }
+        }
+        all.concat()
+    }
+}
+
+/// Of pairs, what is read. The end that stands behind each text is looked at, but has no vector of its own.
+impl Embed for Translator {
+    fn layers(&self) -> usize {
+        self.model().layers()
+    }
+
+    fn d_model(&self) -> usize {
+        self.recipe().model.d_model
+    }
+
+    fn batch_tokens(&self) -> usize {
+        self.recipe().decoding.batch_tokens
+    }
+
+    fn is_spaced(&self) -> bool {
+        self.source_codec().unit() == Unit::Words
+    }
+
+    fn vocabulary(&self) -> Vec<Text> {
+        vocabulary(self.source_codec())
+    }
+
+    fn cut(&self, text: &str) -> Result<Text> {
+        Ok(cut(self.source_codec(), text))
+    }
+
+    fn open<'a>(&'a self, corpus: &Corpus) -> Result<Texts<'a>> {
+        let pairs = stream_pairs(&[corpus.source.to_string()], &self.source_options(corpus.kind)?)?;
+        let cut = |pair: qkv_data::Result<qkv_data::Pair>| {
+            pair.map(|pair| cut(self.source_codec(), &pair.source)).map_err(Error::from)
+        };
+        Ok(Box::new(pairs.map(cut)))
+    }
+
+    fn vectors(&self, texts: &[&Text], layer: usize) -> Vec<f32> {
+        let ids = texts.iter().flat_map(|text| text.ids.iter().copied().chain([Codec::END])).collect();
+        let found = vectors(self.model(), ids, texts.iter().map(|text| text.ids.len() + 1), layer);
+        let (mut rest, mut all) = (found.as_slice(), Vec::with_capacity(found.len()));
+        for text in texts {
+            let (here, after) = rest.split_at(text.ids.len() * self.d_model());
+            all.extend_from_slice(here);
+            rest = &after[self.d_model()..];
+        }
+        all
+    }
+}

@@ -1,0 +1,247 @@
+//! From pairs to what the trainer asks of a task.
+
+use burn::tensor::Tensor;
+use qkv::random::Key;
+use qkv_data::{Codec, Pair, PairFormat, PairOptions, Source, carve, plan_epoch, read_pairs, stream_pairs};
+use qkv_nn::attention::Layout;
+use qkv_nn::layers::{Init, Pass};
+use qkv_nn::ops::cross_entropy;
+
+use super::data::{Codecs, EncodedPairs};
+use super::judge::{Decoding, Written, judge_loss, quality, write_all};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::generate::GenerateModel;
+use crate::memory;
+use crate::recipe::{Metric, Recipe, Unit};
+use crate::run::{Count, Prepared};
+use crate::tag::{BYTES_PER_PARAMETER, hidden};
+use crate::trainer::{Criterion, Scores, Task};
+
+/// Pairs, ready to be trained on. An example is the number of one.
+#[derive(Debug)]
+pub struct PairTask {
+    recipe: Recipe,
+    codecs: Codecs,
+    train: EncodedPairs,
+    lengths: Vec<usize>,
+    dev: EncodedPairs,
+    /// The dev texts to be written.
+    references: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl PairTask {
+    /// Reads what the recipe names and builds the vocabularies.
+    ///
+    /// # Errors
+    /// If the recipe names no training data, or the data cannot be read, or has too long a text.
+    pub fn prepare(recipe: &Recipe) -> Result<Self> {
+        recipe.check()?;
+        check_metric(recipe)?;
+        let options = pair_options(recipe)?;
+        let paths = recipe.train_paths()?;
+        let mut train = read_pairs(paths.all(), &options)?;
+        check_lengths(recipe, &train, &paths.name())?;
+        let (dev, dev_name) = match &recipe.data.dev {
+            Some(dev) => (read_pairs(dev.all(), &options)?, dev.name()),
+            None => {
+                let (stay, go) = carve(train.len(), recipe.data.dev_fraction, recipe.training.seed)?;
+                let dev = go.iter().map(|&i| train[i].clone()).collect();
+                train = stay.iter().map(|&i| std::mem::take(&mut train[i])).collect();
+                (dev, paths.name())
+            }
+        };
+        Self::from_pairs(recipe, &train, &dev, &dev_name)
+    }
+
+    /// The same from pairs in memory; `dev_name` is what messages call the dev set.
+    ///
+    /// # Errors
+    /// If there are none, or a vocabulary cannot be made of them.
+    pub fn from_pairs(recipe: &Recipe, train: &[Pair], dev: &[Pair], dev_name: &str) -> Result<Self> {
+        if train.is_empty() || dev.is_empty() {
+            let which = if train.is_empty() { "to train on" } else { "in the dev set" };
+            return Err(Error::Training(format!("{dev_name}: there is no pair {which}: give more of them")));
+        }
+        let codecs = Codecs::build(recipe, train)?;
+        let sizes = codecs.sizes();
+        let needed = GenerateModel::parameter_count(recipe, sizes).saturating_mul(BYTES_PER_PARAMETER);
+        memory::check(needed, "lower model.d_model, model.d_ff, model.layers or input.subwords")?;
+        let (train, encoded_dev) = (EncodedPairs::of(&codecs, train), EncodedPairs::of(&codecs, dev));
+        let warnings = unknown_warnings(&encoded_dev, dev_name);
+        let references = dev.iter().map(|pair| pair.target.clone().unwrap_or_default()).collect();
+        let lengths = train.lengths();
+        Ok(Self { recipe: recipe.clone(), codecs, train, lengths, dev: encoded_dev, references, warnings })
+    }
+}
+
+/// Whether what the recipe names are pairs, to write the one from the other, and not one text to go on with.
+///
+/// # Errors
+/// If no training data is named or it cannot be opened, or the format is not known.
+pub fn reads_pairs(recipe: &Recipe) -> Result<bool> {
+    let paths = recipe.train_paths()?.all();
+    let options = PairOptions { need_targets: false, ..pair_options(recipe)? };
+    if paths.len() > 1 {
+        return Ok(true);
+    }
+    // What the program carries are texts.
+    if paths.iter().all(|path| matches!(Source::parse(path), Source::Builtin(_))) {
+        return Ok(false);
+    }
+    let format = options.format.map_or_else(|| stream_pairs(paths, &options).map(|pairs| pairs.format()), Ok)?;
+    Ok(format != PairFormat::Text)
+}
+
+/// What the user should know of units that training never had.
+pub(super) fn unknown_warnings(pairs: &EncodedPairs, name: &str) -> Vec<String> {
+    let unknown = |ids: &[u32]| ids.iter().filter(|&&id| id == Codec::UNKNOWN).count();
+    let told = |side: &str, count: usize| format!("{name}: {count} units of what is {side} do not occur in training");
+    let counts = [("read", unknown(&pairs.sources.ids)), ("to be written", unknown(&pairs.targets.ids))];
+    counts.into_iter().filter(|(_, count)| *count > 0).map(|(side, count)| told(side, count)).collect()
+}
+
+/// How the recipe's files are read.
+pub(super) fn pair_options(recipe: &Recipe) -> Result<PairOptions> {
+    let data = &recipe.data;
+    let format = data.format.as_deref().map(str::parse::<PairFormat>).transpose();
+    Ok(PairOptions {
+        format: format.map_err(|e| Error::Recipe(e.to_string()))?,
+        source: data.source.clone(),
+        target: data.target.clone(),
+        encoding: data.encoding.clone(),
+        need_targets: true,
+    })
+}
+
+/// Checks that what is to decide which epoch is best is measured of the units that are written.
+fn check_metric(recipe: &Recipe) -> Result<()> {
+    let phones = recipe.input.target_unit.unwrap_or(recipe.input.unit) == Unit::Phones;
+    match recipe.training.metric {
+        Some(Metric::Per) if !phones => Err(Error::Recipe(
+            "training.metric = \"per\" counts wrong phones: set input.target_unit = \"phones\", or choose wer, which counts wrong words"
+                .into(),
+        )),
+        Some(Metric::Bleu) if phones => Err(Error::Recipe(
+            "training.metric = \"bleu\" compares words, and what is written are phones: choose per, wer or exact_match".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that no text is so long that it must be a mistake. Of subwords, words are counted: there are no fewer of the former.
+fn check_lengths(recipe: &Recipe, pairs: &[Pair], name: &str) -> Result<()> {
+    let most = recipe.data.max_tokens;
+    let too_long = |text: &str| {
+        let units = match recipe.input.unit {
+            Unit::Characters => text.chars().count(),
+            _ => text.split_whitespace().count(),
+        };
+        units > most
+    };
+    match pairs.iter().find(|pair| too_long(&pair.source) || pair.target.as_deref().is_some_and(too_long)) {
+        None => Ok(()),
+        Some(pair) => Err(Error::Training(format!(
+            "{name}:{}: the pair has a text of more than data.max_tokens = {most} units; split it, or raise data.max_tokens",
+            pair.line
+        ))),
+    }
+}
+
+impl Prepared for PairTask {
+    fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        let count = |codec: &Codec| codec.len() - Codec::FIRST as usize;
+        vec![
+            Count { name: "source_units", title: "units read", number: count(self.codecs.source()) },
+            Count { name: "target_units", title: "units written", number: count(self.codecs.target()) },
+        ]
+    }
+
+    fn tokens(&self) -> [usize; 2] {
+        [self.lengths.iter().sum(), self.dev.lengths().iter().sum()]
+    }
+
+    fn vocab_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.codecs.to_json()).expect("units are strings")
+    }
+}
+
+impl Task for PairTask {
+    type Model = GenerateModel;
+    type Example = usize;
+
+    fn new_model(&self, init: &Init) -> GenerateModel {
+        GenerateModel::new(&self.recipe, self.codecs.sizes(), init)
+    }
+
+    fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let training = &self.recipe.training;
+        plan_epoch(&self.lengths, training.batch_tokens, training.seed, epoch as u64)
+    }
+
+    fn length(&self, example: &usize) -> usize {
+        self.lengths[*example]
+    }
+
+    fn loss(&self, model: &GenerateModel, examples: &[usize], key: Key) -> Tensor<1> {
+        let training = &self.recipe.training;
+        let batch = self.train.batch(examples);
+        let hide = |ids, stream| hidden(ids, training.word_dropout, Codec::UNKNOWN, key.fold(stream));
+        let pass = Pass::training(key);
+        let memory = model.read(hide(&batch.source, HIDING_STREAM), &Layout::new(batch.source_offsets), &pass);
+        let before = hide(&batch.before, HIDING_STREAM + 1);
+        let vocab_logits = model.forward(before, &Layout::new(batch.target_offsets), Some(&memory), &pass);
+        cross_entropy(vocab_logits, batch.targets, training.label_smoothing as f32)
+    }
+
+    fn evaluate(&self, model: &GenerateModel) -> Scores {
+        let reached = judge_loss(model, &self.dev, self.recipe.decoding.batch_tokens);
+        let mut metrics = vec![("perplexity", reached.loss.exp()), ("accuracy", reached.accuracy)];
+        if let Some(Metric::Bleu | Metric::ExactMatch | Metric::Wer | Metric::Per) = self.recipe.training.metric {
+            // One beginning at a time: which epoch is best does not hang on the width of the beam.
+            let decoding = Decoding::of(&self.recipe).greedy();
+            let written = write_all(model, &self.dev.sources, &decoding, &|| false);
+            let texts: Vec<String> = written.iter().map(|texts| self.codecs.target().decode(best(texts))).collect();
+            metrics.extend(quality(&self.recipe, &texts, &self.references));
+        }
+        Scores { loss: reached.loss, metrics }
+    }
+
+    fn criterion(&self) -> Criterion {
+        match self.recipe.training.metric {
+            // (a recipe of texts with the metric of recommendations is refused)
+            None | Some(Metric::Loss | Metric::Ndcg) => Criterion::Lowest("loss"),
+            Some(Metric::Accuracy | Metric::F1) => Criterion::Highest("accuracy"),
+            Some(Metric::Bleu) => Criterion::Highest("bleu"),
+            Some(Metric::ExactMatch) => Criterion::Highest("exact_match"),
+            Some(Metric::Wer) => Criterion::Lowest("wer"),
+            Some(Metric::Per) => Criterion::Lowest("per"),
+        }
+    }
+
+    fn fingerprint(&self) -> String {
+        let mut content = self.vocab_json();
+        for sequences in [&self.train.sources, &self.train.targets, &self.dev.sources, &self.dev.targets] {
+            content.extend(sequences.offsets.as_slice().iter().flat_map(|offset| offset.to_le_bytes()));
+            content.extend(sequences.ids.iter().flat_map(|id| id.to_le_bytes()));
+        }
+        files::hash(&content)
+    }
+}
+
+/// The ids of the best of some texts.
+pub(super) fn best(texts: &[Written]) -> &[u32] {
+    texts.first().map_or(&[], |text| &text.ids)
+}
+
+/// Keeps the draws that hide units apart from those of dropout.
+const HIDING_STREAM: u64 = 0xD0D0;

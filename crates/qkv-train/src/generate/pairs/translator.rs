@@ -1,0 +1,217 @@
+//! A finished model that writes from what it has read: evaluating and writing.
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use qkv_data::{Codec, Pair, PairOptions, read_pairs};
+use qkv_nn::layers::Init;
+use serde_json::{Value, json};
+
+use super::data::{Codecs, EncodedPairs};
+use super::judge::{Decoding, Written, judge_loss, quality, write_all};
+use super::task::{pair_options, unknown_warnings};
+use crate::error::{Error, Result};
+use crate::generate::GenerateModel;
+use crate::model::{Detail, FileKind, Judgement};
+use crate::model_dir::ModelDir;
+use crate::recipe::Recipe;
+
+/// A model with what it needs to be used.
+#[derive(Debug)]
+pub struct Translator {
+    recipe: Recipe,
+    codecs: Codecs,
+    model: GenerateModel,
+}
+
+/// A text that was written from another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Translation {
+    /// The text.
+    pub text: String,
+    /// Its units.
+    pub units: usize,
+    /// The logarithm of its probability, its end included.
+    pub log_probability: f64,
+    /// Whether it came to its end, or to `decoding.max_length`.
+    pub complete: bool,
+}
+
+impl Translation {
+    /// What is made of nothing.
+    pub(super) fn nothing() -> Self {
+        Self { text: String::new(), units: 0, log_probability: 0.0, complete: true }
+    }
+}
+
+/// Lengths of what is read, in words, that results are told apart by: from one to before the next.
+const LENGTHS: [usize; 6] = [1, 6, 11, 16, 21, 31];
+
+impl Translator {
+    /// Reads what is in a model directory, to be used as `recipe` says. `vocab` is the content of its `vocab.json`.
+    pub(crate) fn read(dir: &ModelDir, recipe: Recipe, vocab: &Value) -> Result<Self> {
+        let codecs = Codecs::from_json(vocab).map_err(|e| dir.broken("vocab.json", &e.to_string()))?;
+        let model = GenerateModel::new(&recipe, codecs.sizes(), &Init::new(0, &Device::flex()));
+        let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
+        Ok(Self { recipe, codecs, model: model.valid() })
+    }
+
+    /// The recipe it was trained by.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// How texts that are read become ids.
+    pub(in crate::generate) fn source_codec(&self) -> &Codec {
+        self.codecs.source()
+    }
+
+    /// The model itself.
+    pub(in crate::generate) fn model(&self) -> &GenerateModel {
+        &self.model
+    }
+
+    /// Judges the model on pairs: what it thinks of the right texts, and how near to them is what it writes.
+    ///
+    /// # Errors
+    /// If the pairs cannot be read.
+    pub fn evaluate(&self, paths: &[String], kind: FileKind) -> Result<Judgement> {
+        let pairs = read_pairs(paths, &self.options(kind)?)?;
+        let name = paths.join(" and ");
+        if pairs.is_empty() {
+            return Err(Error::Training(format!("{name}: there is no pair in it")));
+        }
+        let start = Instant::now();
+        let encoded = EncodedPairs::of(&self.codecs, &pairs);
+        let reached = judge_loss(&self.model, &encoded, self.recipe.decoding.batch_tokens);
+        let written = self.translations(&encoded, &|| false);
+        let texts: Vec<String> =
+            written.iter().map(|all| all.first().map_or_else(String::new, |best| best.text.clone())).collect();
+        let wanted: Vec<String> = pairs.iter().map(|pair| pair.target.clone().unwrap_or_default()).collect();
+        let mut metrics = quality(&self.recipe, &texts, &wanted);
+        metrics.extend([("loss", reached.loss), ("perplexity", reached.loss.exp()), ("accuracy", reached.accuracy)]);
+        let mut warnings = unknown_warnings(&encoded, &name);
+        warnings.extend(self.limit_warning(&name, written.iter().flatten()));
+        Ok(Judgement {
+            examples: pairs.len(),
+            tokens: reached.tokens,
+            metrics,
+            remarks: Vec::new(),
+            details: self.by_length(&pairs, &texts, &wanted).into_iter().collect(),
+            seconds: start.elapsed().as_secs_f64(),
+            warnings,
+        })
+    }
+
+    /// What is written for each text, best first, as many as the beam is wide. `stop` ends the work early: texts that were not
+    /// begun have none.
+    pub fn translate(&self, sources: &[&str], stop: &dyn Fn() -> bool) -> Vec<Vec<Translation>> {
+        self.translate_from(0, sources, stop)
+    }
+
+    /// The same for texts that so many stand before: what is drawn for one depends on its number, and on no other text.
+    pub(super) fn translate_from(
+        &self,
+        first: u64,
+        sources: &[&str],
+        stop: &dyn Fn() -> bool,
+    ) -> Vec<Vec<Translation>> {
+        let sources = self.codecs.sources(sources.iter().copied());
+        write_all(&self.model, &sources, &Decoding::of(&self.recipe).starting_at(first), stop)
+            .into_iter()
+            .map(|texts| texts.into_iter().map(|text| self.decoded(text)).collect())
+            .collect()
+    }
+
+    fn translations(&self, pairs: &EncodedPairs, stop: &dyn Fn() -> bool) -> Vec<Vec<Translation>> {
+        let written = write_all(&self.model, &pairs.sources, &Decoding::of(&self.recipe), stop);
+        let best = |texts: Vec<Written>| texts.into_iter().take(1).map(|text| self.decoded(text)).collect();
+        written.into_iter().map(best).collect()
+    }
+
+    fn decoded(&self, text: Written) -> Translation {
+        let Written { ids, log_probability, complete } = text;
+        Translation { text: self.codecs.target().decode(&ids), units: ids.len(), log_probability, complete }
+    }
+
+    /// What the user should know of texts that were not brought to an end.
+    pub(super) fn limit_warning<'a>(
+        &self,
+        name: &str,
+        written: impl Iterator<Item = &'a Translation>,
+    ) -> Option<String> {
+        let (mut all, mut cut) = (0, 0);
+        for text in written {
+            all += 1;
+            cut += usize::from(!text.complete);
+        }
+        let limit = self.recipe.decoding.max_length;
+        (cut > 0).then(|| {
+            format!("{name}: {cut} of {all} texts had not come to an end at decoding.max_length = {limit} and were cut there")
+        })
+    }
+
+    /// The weights with which each layer looks at `source` when it writes `target`: `(heads, weights)`, heads × target units × source
+    /// units.
+    pub fn cross_weights(&self, source: &str, target: &str) -> Vec<(usize, Vec<f32>)> {
+        let pair = Pair { source: source.to_string(), target: Some(target.to_string()), ..Pair::default() };
+        let batch = EncodedPairs::of(&self.codecs, &[pair]).batch(&[0]);
+        let layout = qkv_nn::attention::Layout::new(batch.source_offsets);
+        let memory = self.model.read(batch.source, &layout, &qkv_nn::layers::Pass::inference());
+        let layers = self.model.cross_weights(batch.before, &memory).into_iter();
+        layers.map(|weights| (weights.dims()[0], crate::numbers::floats(weights.into_data()))).collect()
+    }
+
+    /// Quality by the length of what was read: the table that tells one vector for a whole sentence from attention.
+    fn by_length(&self, pairs: &[Pair], texts: &[String], wanted: &[String]) -> Option<Detail> {
+        let length = |pair: &Pair| match self.recipe.input.unit {
+            crate::recipe::Unit::Characters => pair.source.chars().count(),
+            _ => pair.source.split_whitespace().count(),
+        };
+        let (mut rows, mut lines) = (Vec::new(), String::new());
+        for (place, &from) in LENGTHS.iter().enumerate() {
+            let to = LENGTHS.get(place + 1).map(|next| next - 1);
+            let inside = |pair: &Pair| length(pair) >= from && to.is_none_or(|to| length(pair) <= to);
+            let chosen: Vec<usize> = (0..pairs.len()).filter(|&i| inside(&pairs[i])).collect();
+            if chosen.is_empty() {
+                continue;
+            }
+            let of = |all: &[String]| chosen.iter().map(|&i| all[i].clone()).collect::<Vec<_>>();
+            let metrics = quality(&self.recipe, &of(texts), &of(wanted));
+            let range = to.map_or_else(|| format!("{from} or more"), |to| format!("{from} to {to}"));
+            let shown: String = metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
+            lines += &format!("  {range:<12} {:>6} examples{shown}\n", chosen.len());
+            let mut row = json!({ "from": from, "to": to, "examples": chosen.len() });
+            for (name, value) in metrics {
+                row[name] = value.into();
+            }
+            rows.push(row);
+        }
+        (rows.len() > 1).then(|| Detail {
+            name: "by_length",
+            json: Value::Array(rows),
+            text: format!("by length of what is read\n{lines}"),
+        })
+    }
+
+    /// How files are read.
+    fn options(&self, kind: FileKind) -> Result<PairOptions> {
+        let mut recipe = self.recipe.clone();
+        // The format of the training data says nothing of this file's; its encoding is likely to be.
+        recipe.data.format = kind.format.map(str::to_string);
+        recipe.data.encoding = kind.encoding.map(str::to_string).or(recipe.data.encoding);
+        pair_options(&recipe)
+    }
+
+    /// How files without targets are read.
+    pub(in crate::generate) fn source_options(&self, kind: FileKind) -> Result<PairOptions> {
+        Ok(PairOptions { need_targets: false, ..self.options(kind)? })
+    }
+
+    /// What the model does not know of `text`: how many units of how many.
+    pub(super) fn unknown(&self, text: &str) -> (usize, usize) {
+        let ids = self.codecs.source().encode(text);
+        (ids.iter().filter(|&&id| id == Codec::UNKNOWN).count(), ids.len())
+    }
+}

@@ -1,0 +1,168 @@
+//! From a recipe to the stacks that all tasks share: the encoder, which reads, and the decoder, which writes.
+//!
+//! What belongs here: which options of `qkv-nn` the keys of `[model]` stand for, and how many numbers such a stack has.
+//! What stands before a stack and behind it is the task's own.
+
+use qkv::activation::Activation;
+use qkv::options::{Mask, Normalizer};
+use qkv_nn::attention::Score;
+use qkv_nn::layers::{
+    CrossAttentionOptions, DecoderOptions, Directions, EncoderOptions, MixerOptions, NormPlace, PoolingKind,
+    PositionsOptions, SelfAttentionOptions,
+};
+
+use crate::recipe::{self, Cross, Mixer, Pooling, Positions, Recipe};
+
+/// Whom a place of a stack sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sees {
+    /// All, or a window of both sides: it reads.
+    All,
+    /// Those before it: it writes.
+    Past,
+}
+
+/// The encoder that a recipe asks for: each place sees all others.
+pub(crate) fn encoder_options(recipe: &Recipe) -> EncoderOptions {
+    stack_options(recipe, recipe.model.layers, recipe.model.max_positions, Sees::All)
+}
+
+/// The decoder that a recipe asks for: no place sees what comes after it. With `reads`, it writes from what an encoder has read.
+pub(crate) fn decoder_options(recipe: &Recipe, reads: bool) -> DecoderOptions {
+    let (model, training) = (&recipe.model, &recipe.training);
+    let layers = model.decoder_layers.unwrap_or(model.layers);
+    // Of a language model no place is beyond the context.
+    let max_positions = if reads { model.max_positions } else { model.max_positions.min(model.context) };
+    let cross = CrossAttentionOptions {
+        heads: model.heads,
+        score: score(recipe),
+        normalizer: normalizer(recipe),
+        dropout: training.attention_dropout as f32,
+    };
+    DecoderOptions {
+        stack: stack_options(recipe, layers, max_positions, Sees::Past),
+        cross: (reads && model.cross == Cross::Attention).then_some(cross),
+        summary: reads && model.cross == Cross::None,
+    }
+}
+
+/// How the vectors of a set become one.
+pub(crate) fn pooling(recipe: &Recipe) -> PoolingKind {
+    match (recipe.model.pooling, recipe.model.mixer) {
+        (Some(Pooling::Mean), _) => PoolingKind::Mean,
+        (Some(Pooling::Class), _) => PoolingKind::First,
+        (Some(Pooling::Ends), _) | (None, Mixer::Rnn) => PoolingKind::Ends,
+        (Some(Pooling::Attention), _) => PoolingKind::Attention { heads: recipe.model.heads },
+        (None, _) => PoolingKind::Mean,
+    }
+}
+
+fn score(recipe: &Recipe) -> Score {
+    match recipe.model.score {
+        recipe::Score::Dot => Score::DOT,
+        recipe::Score::Additive => Score::ADDITIVE,
+    }
+}
+
+fn normalizer(recipe: &Recipe) -> Normalizer {
+    match recipe.model.normalizer {
+        recipe::Normalizer::Softmax => Normalizer::Softmax,
+        recipe::Normalizer::Relu => Normalizer::Relu,
+    }
+}
+
+fn stack_options(recipe: &Recipe, layers: usize, max_positions: usize, sees: Sees) -> EncoderOptions {
+    let (model, training) = (&recipe.model, &recipe.training);
+    let mixer = match model.mixer {
+        // What is no stack of blocks at all has none here either.
+        Mixer::None | Mixer::Factors | Mixer::Popularity => MixerOptions::None,
+        Mixer::Window => MixerOptions::Window { radius: model.window.unwrap_or(2) },
+        Mixer::Cnn => MixerOptions::Cnn { radius: model.window.unwrap_or(1) },
+        Mixer::Rnn => MixerOptions::Rnn {
+            hidden: model.hidden.unwrap_or(match sees {
+                Sees::All => model.d_model.div_ceil(2),
+                Sees::Past => model.d_model,
+            }),
+            directions: match sees {
+                Sees::All => Directions::Both,
+                Sees::Past => Directions::Forward,
+            },
+        },
+        Mixer::Attention => MixerOptions::Attention(SelfAttentionOptions {
+            heads: model.heads,
+            score: score(recipe),
+            normalizer: normalizer(recipe),
+            mask: match (sees, model.window) {
+                (Sees::All, None) => Mask::Full,
+                (Sees::All, Some(window)) => Mask::Window { left: window, right: window },
+                (Sees::Past, None) => Mask::Causal { offset: 0 },
+                (Sees::Past, Some(window)) => Mask::Window { left: window, right: 0 },
+            },
+            rotary: model.positions == Positions::Rotary,
+            relative_range: (model.positions == Positions::Relative)
+                .then(|| model.relative_range.or(model.window).unwrap_or(16)),
+            dropout: training.attention_dropout as f32,
+        }),
+    };
+    EncoderOptions {
+        mixer,
+        layers,
+        d_model: model.d_model,
+        d_ff: model.d_ff.unwrap_or(4 * model.d_model),
+        norm: match model.norm {
+            recipe::Norm::Before => NormPlace::Before,
+            recipe::Norm::After => NormPlace::After,
+        },
+        activation: match model.activation {
+            recipe::Activation::Relu => Activation::Relu,
+            recipe::Activation::Gelu => Activation::Gelu,
+        },
+        positions: match model.positions {
+            Positions::None | Positions::Rotary | Positions::Relative => PositionsOptions::None,
+            Positions::Sinusoidal => PositionsOptions::Sinusoidal,
+            Positions::Learned => PositionsOptions::Learned { max_positions },
+        },
+        dropout: training.dropout as f32,
+        hidden_dropout: training.dropout as f32,
+    }
+}
+
+/// How many numbers such an encoder has, without making one.
+pub(crate) fn encoder_parameters(options: &EncoderOptions) -> u128 {
+    let [d, ff, layers] = [options.d_model, options.d_ff, options.layers].map(|n| n as u128);
+    let linear = |dim_in: u128, dim_out: u128| dim_in * dim_out + dim_out;
+    let norm = 2 * d;
+    let positions = match options.positions {
+        PositionsOptions::Learned { max_positions } => max_positions as u128 * d,
+        PositionsOptions::None | PositionsOptions::Sinusoidal => 0,
+    };
+    let window = |radius: usize| linear((2 * radius as u128 + 1) * d, d) + norm;
+    let mixers = match options.mixer {
+        MixerOptions::None => 0,
+        MixerOptions::Window { radius } => window(radius),
+        MixerOptions::Cnn { radius } => layers * window(radius),
+        MixerOptions::Rnn { hidden, directions } => {
+            let (h, count) = (hidden as u128, if directions == Directions::Both { 2 } else { 1 });
+            layers * (count * (linear(d, 4 * h) + 4 * h * h) + linear(count * h, d) + norm)
+        }
+        MixerOptions::Attention(attention) => {
+            let bias = attention.relative_range.map_or(0, |range| (2 * range as u128 + 1) * attention.heads as u128);
+            let additive = if matches!(attention.score, Score::Additive { .. }) { d } else { 0 };
+            layers * (4 * linear(d, d) + bias + additive + norm)
+        }
+    };
+    let blocks = layers * (linear(d, ff) + linear(ff, d) + norm);
+    let last = if options.norm == NormPlace::Before { norm } else { 0 };
+    positions + mixers + blocks + last
+}
+
+/// How many numbers such a decoder has, without making one.
+pub(crate) fn decoder_parameters(options: &DecoderOptions) -> u128 {
+    let [d, layers] = [options.stack.d_model, options.stack.layers].map(|n| n as u128);
+    let linear = d * d + d;
+    let cross = options.cross.map_or(0, |cross| {
+        let additive = if matches!(cross.score, Score::Additive { .. }) { d } else { 0 };
+        layers * (4 * linear + additive + 2 * d)
+    });
+    encoder_parameters(&options.stack) + cross + if options.summary { linear } else { 0 }
+}
