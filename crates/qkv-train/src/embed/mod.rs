@@ -2,7 +2,7 @@
 //!
 //! What belongs here: how texts stream through a model in bounded memory, the files that vectors are written to
 //! ([`write_vectors`]), and nearest neighbours before and after context ([`nearest`]). What a model gives of its own is the trait
-//! [`Embed`]: a new class of models implements it and gets one more arm in `Model::embedder`.
+//! `Embed`: a new class of models implements it and gets one more arm in `Model::embedder`.
 
 mod nearest;
 mod npy;
