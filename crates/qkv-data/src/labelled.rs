@@ -86,16 +86,7 @@ impl FromStr for LabelledFormat {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let wanted = name.to_ascii_lowercase();
-        let wanted = match wanted.as_str() {
-            "ndjson" => "jsonl",
-            "txt" | "plain" => "text",
-            other => other,
-        };
-        Self::ALL
-            .into_iter()
-            .find(|format| format.name() == wanted)
-            .ok_or_else(|| Error::unknown_name("data.format", name, Self::ALL.map(Self::name)))
+        examples::format_named(&Self::ALL, Self::name, name)
     }
 }
 

@@ -81,6 +81,22 @@ impl NamedFormat {
     }
 }
 
+/// The format that the user calls `name`, of `all`, whose names `name_of` gives.
+pub(crate) fn format_named<F: Copy, const N: usize>(
+    all: &[F; N],
+    name_of: impl Fn(F) -> &'static str,
+    name: &str,
+) -> Result<F> {
+    let wanted = name.to_ascii_lowercase();
+    let wanted = match wanted.as_str() {
+        "ndjson" => "jsonl",
+        "txt" | "plain" => "text",
+        other => other,
+    };
+    let found = all.iter().find(|&&format| name_of(format) == wanted);
+    found.copied().ok_or_else(|| Error::unknown_name("data.format", name, all.map(name_of)))
+}
+
 /// The ending of a file's name in lower case; empty if there is none.
 pub(crate) fn ending(name: Option<&Path>) -> String {
     let ending = name.and_then(Path::extension).and_then(|ending| ending.to_str());

@@ -6,7 +6,7 @@ use qkv::activation::Activation;
 use qkv::options::Normalizer;
 
 use super::{Init, LayerNorm, Linear, NormPlace, Pass};
-use crate::attention::{AttentionExtras, AttentionOptions, Layout, Score, attention, attention_weights};
+use crate::attention::{AttentionExtras, AttentionOptions, Layout, Score, attention};
 
 /// What a layer of cross-attention is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,14 +91,6 @@ impl CrossAttention {
             NormPlace::Before => x.clone() + pass.dropout(attend(norm.forward(x)), dropout),
             NormPlace::After => norm.forward(x.clone() + pass.dropout(attend(x), dropout)),
         }
-    }
-
-    /// The weights, `[heads, target tokens, source tokens]`, of a batch that holds one pair of sets; `x` is what the queries are
-    /// made of.
-    pub(super) fn weights(&self, x: Tensor<2>, looked: &Looked, layout: &Layout) -> Tensor<3> {
-        let query = self.split(self.query.forward(x, Activation::Identity));
-        let options = self.attention_options(&Pass::inference());
-        attention_weights(query, looked.key.clone(), &self.extras(), layout, &options)
     }
 
     fn split(&self, x: Tensor<2>) -> Tensor<3> {

@@ -179,27 +179,6 @@ impl Decoder {
         x
     }
 
-    /// The weights with which each block looks at the source, `[heads, target tokens, source tokens]`, of one pair of sequences.
-    pub fn cross_weights(&self, x: Tensor<2>, layout: &Layout, memory: &Memory) -> Vec<Tensor<3>> {
-        let (pass, cross_layout) = (Pass::inference(), Layout::cross(layout.offsets().clone(), memory.offsets.clone()));
-        let mut x = self.positions.forward(x, layout);
-        if let Some(fed) = self.fed(Some(memory)) {
-            x = x + gather_sum(fed, set_of_each(layout.offsets()), 1);
-        }
-        let mut weights = Vec::new();
-        for block in &self.blocks {
-            x = block.mix(x, layout, &pass);
-            let looked = block.look_at(Some(memory));
-            if let (Some(cross), Some(norm), Some(looked)) = (&block.cross, &block.cross_norm, &looked) {
-                let seen = if block.norm == NormPlace::Before { norm.forward(x.clone()) } else { x.clone() };
-                weights.push(cross.weights(seen, looked, &cross_layout));
-            }
-            x = block.look(x, looked.as_ref(), Some(&cross_layout), &pass);
-            x = block.transform(x, &pass);
-        }
-        weights
-    }
-
     /// The beginning of a sequence for each that was read, or of `sequences` that begin from nothing.
     pub fn begin(&self, memory: Option<&Memory>, sequences: usize) -> DecoderState {
         DecoderState {

@@ -1,25 +1,21 @@
 //! The vectors of a model that gives a label or a number to a whole text: one for each of its units.
 
-use qkv_data::{Codec, EncodedSentences, Sentence, Vocabulary, stream_labelled, tokenize};
+use qkv_data::{EncodedSentences, Sentence, stream_labelled, tokenize};
 
 use super::Classifier;
 use super::units::Units;
-use crate::embed::{Corpus, Embed, Text, Texts};
+use crate::embed::{Corpus, Embed, Text, Texts, cut_by, vocabulary_of, words_of};
 use crate::error::{Error, Result};
 use crate::numbers::floats;
-use crate::recipe::Unit;
+use crate::recipe::{Recipe, Unit};
 
 impl Embed for Classifier {
     fn layers(&self) -> usize {
         self.model().layers()
     }
 
-    fn d_model(&self) -> usize {
-        self.recipe().model.d_model
-    }
-
-    fn batch_tokens(&self) -> usize {
-        self.recipe().decoding.batch_tokens
+    fn recipe(&self) -> &Recipe {
+        self.recipe()
     }
 
     fn is_spaced(&self) -> bool {
@@ -27,15 +23,9 @@ impl Embed for Classifier {
     }
 
     fn vocabulary(&self) -> Vec<Text> {
-        let one = |unit: &str, id| Text { units: vec![unit.to_string()], ids: vec![id] };
         match self.units() {
-            Units::Words { vocabulary, .. } => {
-                let words = (0..).zip(vocabulary.words()).filter(|(id, _)| *id != Vocabulary::UNKNOWN);
-                words.map(|(id, word)| one(word, id)).collect()
-            }
-            Units::Codec(codec) => {
-                (Codec::FIRST..codec.len() as u32).filter_map(|id| Some(one(codec.unit_text(id)?, id))).collect()
-            }
+            Units::Words { vocabulary, .. } => words_of(vocabulary),
+            Units::Codec(codec) => vocabulary_of(codec),
         }
     }
 
@@ -46,11 +36,7 @@ impl Embed for Classifier {
                 let ids = units.iter().map(|word| vocabulary.id(word)).collect();
                 Text { units, ids }
             }
-            Units::Codec(codec) => {
-                let ids = codec.encode(text);
-                let units = ids.iter().map(|&id| codec.unit_text(id).unwrap_or_default().to_string()).collect();
-                Text { units, ids }
-            }
+            Units::Codec(codec) => cut_by(codec, text),
         })
     }
 

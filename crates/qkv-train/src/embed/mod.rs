@@ -11,13 +11,14 @@ mod write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qkv_data::builtin::Part;
-use qkv_data::plan_in_order;
+use qkv_data::{Codec, Unit, Vocabulary, plan_in_order};
 
 pub use nearest::{Nearest, Neighbour, Occurrence, OneHot, Query, nearest};
 pub use write::{Request, Written, write_vectors};
 
 use crate::error::{Error, Result};
 use crate::model::FileKind;
+use crate::recipe::Recipe;
 
 /// Batches whose vectors are in memory at once.
 const CHUNK_BATCHES: usize = 8;
@@ -50,11 +51,18 @@ pub(crate) trait Embed {
     /// Blocks that a text goes through.
     fn layers(&self) -> usize;
 
+    /// The recipe that it was trained by.
+    fn recipe(&self) -> &Recipe;
+
     /// Elements of a vector.
-    fn d_model(&self) -> usize;
+    fn d_model(&self) -> usize {
+        self.recipe().model.d_model
+    }
 
     /// Vectors that are made at once, at most.
-    fn batch_tokens(&self) -> usize;
+    fn batch_tokens(&self) -> usize {
+        self.recipe().decoding.batch_tokens
+    }
 
     /// Whether there is a space between two units of a text, as there is between words.
     fn is_spaced(&self) -> bool;
@@ -70,6 +78,29 @@ pub(crate) trait Embed {
 
     /// The vectors of one layer of some texts end to end, `[units, d_model]`. Of layer 0 they know neither place nor context.
     fn vectors(&self, texts: &[&Text], layer: usize) -> Vec<f32>;
+}
+
+/// A text as `codec` cuts it.
+pub(crate) fn cut_by(codec: &Codec, text: &str) -> Text {
+    let ids = codec.encode(text);
+    let units = match codec.unit() {
+        // As they are written: an unknown word has a name, too.
+        Unit::Words => text.split_whitespace().map(str::to_string).collect(),
+        _ => ids.iter().map(|&id| codec.unit_text(id).unwrap_or_default().to_string()).collect(),
+    };
+    Text { units, ids }
+}
+
+/// The units that `codec` knows, each as a text of one unit.
+pub(crate) fn vocabulary_of(codec: &Codec) -> Vec<Text> {
+    let unit = |id| codec.unit_text(id).map(|unit| Text { units: vec![unit.to_string()], ids: vec![id] });
+    (Codec::FIRST..codec.len() as u32).filter_map(unit).collect()
+}
+
+/// The words of a vocabulary, each as a text of one unit.
+pub(crate) fn words_of(vocabulary: &Vocabulary) -> Vec<Text> {
+    let words = (0..).zip(vocabulary.words()).filter(|(id, _)| *id != Vocabulary::UNKNOWN);
+    words.map(|(id, word)| Text { units: vec![word.clone()], ids: vec![id] }).collect()
 }
 
 /// The layer that is meant, the last if none is named.

@@ -9,25 +9,10 @@ use qkv_nn::attention::Layout;
 
 use super::generator::check_format;
 use super::{GenerateModel, Generator, Translator};
-use crate::embed::{Corpus, Embed, Text, Texts};
+use crate::embed::{Corpus, Embed, Text, Texts, cut_by, vocabulary_of};
 use crate::error::{Error, Result};
 use crate::numbers::floats;
-
-/// A text as `codec` cuts it.
-fn cut(codec: &Codec, text: &str) -> Text {
-    let ids = codec.encode(text);
-    let units = match codec.unit() {
-        // As they are written: an unknown word has a name, too.
-        Unit::Words => text.split_whitespace().map(str::to_string).collect(),
-        _ => ids.iter().map(|&id| codec.unit_text(id).unwrap_or_default().to_string()).collect(),
-    };
-    Text { units, ids }
-}
-
-fn vocabulary(codec: &Codec) -> Vec<Text> {
-    let unit = |id| codec.unit_text(id).map(|unit| Text { units: vec![unit.to_string()], ids: vec![id] });
-    (Codec::FIRST..codec.len() as u32).filter_map(unit).collect()
-}
+use crate::recipe::Recipe;
 
 fn vectors(model: &GenerateModel, ids: Vec<u32>, lengths: impl IntoIterator<Item = usize>, layer: usize) -> Vec<f32> {
     let layout = Layout::new(Offsets::from_lengths(lengths));
@@ -40,12 +25,8 @@ impl Embed for Generator {
         self.model().layers()
     }
 
-    fn d_model(&self) -> usize {
-        self.recipe().model.d_model
-    }
-
-    fn batch_tokens(&self) -> usize {
-        self.recipe().decoding.batch_tokens
+    fn recipe(&self) -> &Recipe {
+        self.recipe()
     }
 
     fn is_spaced(&self) -> bool {
@@ -53,18 +34,18 @@ impl Embed for Generator {
     }
 
     fn vocabulary(&self) -> Vec<Text> {
-        vocabulary(self.codec())
+        vocabulary_of(self.codec())
     }
 
     fn cut(&self, text: &str) -> Result<Text> {
-        Ok(cut(self.codec(), text))
+        Ok(cut_by(self.codec(), text))
     }
 
     fn open<'a>(&'a self, corpus: &Corpus) -> Result<Texts<'a>> {
         check_format(corpus.kind.format)?;
         let mut lines = Source::parse(corpus.source).open(self.encoding(corpus.kind).as_deref())?;
         let next = move || lines.next_line().transpose();
-        Ok(Box::new(std::iter::from_fn(next).map(|line| Ok(cut(self.codec(), line?.text())))))
+        Ok(Box::new(std::iter::from_fn(next).map(|line| Ok(cut_by(self.codec(), line?.text())))))
     }
 
     fn vectors(&self, texts: &[&Text], layer: usize) -> Vec<f32> {
@@ -94,12 +75,8 @@ impl Embed for Translator {
         self.model().layers()
     }
 
-    fn d_model(&self) -> usize {
-        self.recipe().model.d_model
-    }
-
-    fn batch_tokens(&self) -> usize {
-        self.recipe().decoding.batch_tokens
+    fn recipe(&self) -> &Recipe {
+        self.recipe()
     }
 
     fn is_spaced(&self) -> bool {
@@ -107,17 +84,17 @@ impl Embed for Translator {
     }
 
     fn vocabulary(&self) -> Vec<Text> {
-        vocabulary(self.source_codec())
+        vocabulary_of(self.source_codec())
     }
 
     fn cut(&self, text: &str) -> Result<Text> {
-        Ok(cut(self.source_codec(), text))
+        Ok(cut_by(self.source_codec(), text))
     }
 
     fn open<'a>(&'a self, corpus: &Corpus) -> Result<Texts<'a>> {
         let pairs = stream_pairs(&[corpus.source.to_string()], &self.source_options(corpus.kind)?)?;
         let cut = |pair: qkv_data::Result<qkv_data::Pair>| {
-            pair.map(|pair| cut(self.source_codec(), &pair.source)).map_err(Error::from)
+            pair.map(|pair| cut_by(self.source_codec(), &pair.source)).map_err(Error::from)
         };
         Ok(Box::new(pairs.map(cut)))
     }

@@ -138,12 +138,6 @@ impl GenerateModel {
         floats(self.logits(self.decoder.step(x, state)).into_data())
     }
 
-    /// The weights with which each block of the decoder looks at what was read, of one pair of sequences.
-    pub fn cross_weights(&self, ids: Arc<[u32]>, memory: &Memory) -> Vec<Tensor<3>> {
-        let layout = Layout::new(qkv::Offsets::from_lengths([ids.len()]));
-        self.decoder.cross_weights(self.embed(&self.embedding, ids), &layout, memory)
-    }
-
     /// Blocks of the side that a text goes into: of the encoder, where something is read, else of the decoder.
     pub fn layers(&self) -> usize {
         self.reader.as_ref().map_or_else(|| self.decoder.layers(), |reader| reader.encoder.layers())

@@ -12,6 +12,8 @@
 
 use std::cmp::Ordering;
 
+use qkv::gather::NONE;
+use qkv::loss::cross_entropy_forward;
 use rayon::prelude::*;
 
 /// A model that writes several texts side by side, a row each.
@@ -115,7 +117,8 @@ pub(super) fn beam_search(
             .zip(&places)
             .map(|(search, &first)| {
                 let rows = rows[first..].iter().zip(vocab_logits[first * vocabulary..].chunks_exact(vocabulary));
-                let rows: Vec<(f64, &[f32])> = rows.take(search.live.len()).map(|(sum, row)| (*sum, row)).collect();
+                let rows: Vec<(f64, &[f32])> =
+                    rows.take(search.live.len()).map(|(sum, row)| (f64::from(*sum), row)).collect();
                 search.advance(&rows, beam, rules).into_iter().map(|from| first + from).collect()
             })
             .collect();
@@ -126,13 +129,12 @@ pub(super) fn beam_search(
 }
 
 /// `ln Σ exp(logits)` of each row.
-fn log_sums(vocab_logits: &[f32], vocabulary: usize) -> Vec<f64> {
-    let of = |row: &[f32]| {
-        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f32 = row.iter().map(|x| (x - most).exp()).sum();
-        f64::from(most) + f64::from(sum).ln()
-    };
-    vocab_logits.par_chunks_exact(vocabulary.max(1)).map(of).collect()
+fn log_sums(vocab_logits: &[f32], vocabulary: usize) -> Vec<f32> {
+    let rows = vocab_logits.len() / vocabulary.max(1);
+    let mut lse = vec![0.0; rows];
+    // The loss of a target comes with it; no target counts.
+    cross_entropy_forward(vocab_logits, vocabulary, &vec![NONE; rows], 0.0, &mut lse);
+    lse
 }
 
 impl Search {
@@ -250,7 +252,7 @@ mod tests {
         let mut open = vec![(vec![model.texts[0][0], RULES.begin], 0.0)];
         while let Some((text, log_probability)) = open.pop() {
             let logits = model.logits(&text);
-            let sum = log_sums(&logits, VOCABULARY)[0];
+            let sum = f64::from(log_sums(&logits, VOCABULARY)[0]);
             let ids = text[2..].to_vec();
             for id in RULES.end..VOCABULARY as u32 {
                 let log_probability = log_probability + f64::from(logits[id as usize]) - sum;

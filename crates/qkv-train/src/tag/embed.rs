@@ -1,13 +1,14 @@
 //! The vectors of a tagger: one for each word.
 
-use qkv_data::{EncodedSentences, Format, ReadOptions, Sentence, Vocabulary, stream, stream_reader};
+use qkv_data::{EncodedSentences, Format, ReadOptions, Sentence, stream, stream_reader};
 use qkv_nn::attention::Layout;
 
 use super::Tagger;
-use crate::embed::{Corpus, Embed, Text, Texts};
+use crate::embed::{Corpus, Embed, Text, Texts, words_of};
 use crate::error::{Error, Result};
 use crate::model::FileKind;
 use crate::numbers::floats;
+use crate::recipe::Recipe;
 
 impl Tagger {
     fn numbered(&self, sentence: Sentence) -> Text {
@@ -21,12 +22,8 @@ impl Embed for Tagger {
         self.model().layers()
     }
 
-    fn d_model(&self) -> usize {
-        self.recipe().model.d_model
-    }
-
-    fn batch_tokens(&self) -> usize {
-        self.recipe().decoding.batch_tokens
+    fn recipe(&self) -> &Recipe {
+        self.recipe()
     }
 
     fn is_spaced(&self) -> bool {
@@ -34,8 +31,7 @@ impl Embed for Tagger {
     }
 
     fn vocabulary(&self) -> Vec<Text> {
-        let words = (0..).zip(self.vocabulary().words()).filter(|(id, _)| *id != Vocabulary::UNKNOWN);
-        words.map(|(id, word)| Text { units: vec![word.clone()], ids: vec![id] }).collect()
+        words_of(self.vocabulary())
     }
 
     fn cut(&self, text: &str) -> Result<Text> {

@@ -106,6 +106,12 @@ impl Sequences {
         self.offsets.sets()
     }
 
+    /// How many units are unknown, of how many; ends are none.
+    pub(super) fn unknown(&self) -> (usize, usize) {
+        let count = |is: fn(&u32) -> bool| self.ids.iter().filter(|id| is(id)).count();
+        (count(|&id| id == Codec::UNKNOWN), count(|&id| !matches!(id, Codec::BEGIN | Codec::END)))
+    }
+
     pub(super) fn get(&self, number: usize) -> &[u32] {
         &self.ids[self.offsets.range(number)]
     }

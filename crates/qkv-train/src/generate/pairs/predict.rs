@@ -41,11 +41,9 @@ impl Translator {
         let (mut written, mut cut, mut units, mut unknown) = (0_usize, Vec::new(), 0, 0);
         while !stop.load(Ordering::Relaxed) {
             let (chunk, end) = arrivals.take(limit, |pair: &Pair| 1 + pair.source.len() / 4, stop);
-            for pair in &chunk {
-                let (of_these, all) = self.unknown(&pair.source);
-                (unknown, units) = (unknown + of_these, units + all);
-            }
-            let sources: Vec<&str> = chunk.iter().map(|pair| pair.source.as_str()).collect();
+            let sources = self.sources(chunk.iter().map(|pair| pair.source.as_str()));
+            let (of_these, all) = sources.unknown();
+            (unknown, units) = (unknown + of_these, units + all);
             let mut texts = self.translate_from(done.examples as u64, &sources, &|| stop.load(Ordering::Relaxed));
             if stop.load(Ordering::Relaxed) {
                 // What was cut short is not what the model would have written.

@@ -96,9 +96,8 @@ pub fn reads_pairs(recipe: &Recipe) -> Result<bool> {
 
 /// What the user should know of units that training never had.
 pub(super) fn unknown_warnings(pairs: &EncodedPairs, name: &str) -> Vec<String> {
-    let unknown = |ids: &[u32]| ids.iter().filter(|&&id| id == Codec::UNKNOWN).count();
     let told = |side: &str, count: usize| format!("{name}: {count} units of what is {side} do not occur in training");
-    let counts = [("read", unknown(&pairs.sources.ids)), ("to be written", unknown(&pairs.targets.ids))];
+    let counts = [("read", pairs.sources.unknown().0), ("to be written", pairs.targets.unknown().0)];
     counts.into_iter().filter(|(_, count)| *count > 0).map(|(side, count)| told(side, count)).collect()
 }
 

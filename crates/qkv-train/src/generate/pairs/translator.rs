@@ -8,7 +8,7 @@ use qkv_data::{Codec, Pair, PairOptions, read_pairs};
 use qkv_nn::layers::Init;
 use serde_json::{Value, json};
 
-use super::data::{Codecs, EncodedPairs};
+use super::data::{Codecs, EncodedPairs, Sequences};
 use super::judge::{Decoding, Written, judge_loss, quality, write_all};
 use super::task::{pair_options, unknown_warnings};
 use crate::error::{Error, Result};
@@ -107,18 +107,22 @@ impl Translator {
     /// What is written for each text, best first, as many as the beam is wide. `stop` ends the work early: texts that were not
     /// begun have none.
     pub fn translate(&self, sources: &[&str], stop: &dyn Fn() -> bool) -> Vec<Vec<Translation>> {
-        self.translate_from(0, sources, stop)
+        self.translate_from(0, &self.sources(sources.iter().copied()), stop)
+    }
+
+    /// Texts as the model reads them.
+    pub(super) fn sources<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Sequences {
+        self.codecs.sources(texts)
     }
 
     /// The same for texts that so many stand before: what is drawn for one depends on its number, and on no other text.
     pub(super) fn translate_from(
         &self,
         first: u64,
-        sources: &[&str],
+        sources: &Sequences,
         stop: &dyn Fn() -> bool,
     ) -> Vec<Vec<Translation>> {
-        let sources = self.codecs.sources(sources.iter().copied());
-        write_all(&self.model, &sources, &Decoding::of(&self.recipe).starting_at(first), stop)
+        write_all(&self.model, sources, &Decoding::of(&self.recipe).starting_at(first), stop)
             .into_iter()
             .map(|texts| texts.into_iter().map(|text| self.decoded(text)).collect())
             .collect()
@@ -150,17 +154,6 @@ impl Translator {
         (cut > 0).then(|| {
             format!("{name}: {cut} of {all} texts had not come to an end at decoding.max_length = {limit} and were cut there")
         })
-    }
-
-    /// The weights with which each layer looks at `source` when it writes `target`: `(heads, weights)`, heads × target units × source
-    /// units.
-    pub fn cross_weights(&self, source: &str, target: &str) -> Vec<(usize, Vec<f32>)> {
-        let pair = Pair { source: source.to_string(), target: Some(target.to_string()), ..Pair::default() };
-        let batch = EncodedPairs::of(&self.codecs, &[pair]).batch(&[0]);
-        let layout = qkv_nn::attention::Layout::new(batch.source_offsets);
-        let memory = self.model.read(batch.source, &layout, &qkv_nn::layers::Pass::inference());
-        let layers = self.model.cross_weights(batch.before, &memory).into_iter();
-        layers.map(|weights| (weights.dims()[0], crate::numbers::floats(weights.into_data()))).collect()
     }
 
     /// Quality by the length of what was read: the table that tells one vector for a whole sentence from attention.
@@ -207,11 +200,5 @@ impl Translator {
     /// How files without targets are read.
     pub(in crate::generate) fn source_options(&self, kind: FileKind) -> Result<PairOptions> {
         Ok(PairOptions { need_targets: false, ..self.options(kind)? })
-    }
-
-    /// What the model does not know of `text`: how many units of how many.
-    pub(super) fn unknown(&self, text: &str) -> (usize, usize) {
-        let ids = self.codecs.source().encode(text);
-        (ids.iter().filter(|&&id| id == Codec::UNKNOWN).count(), ids.len())
     }
 }
