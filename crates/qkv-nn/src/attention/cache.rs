@@ -160,11 +160,10 @@ impl KeyValueCache {
             keys: &keys,
         };
         let mut out = vec![0.0; self.rows * heads * value_dim];
-        let mut lse = pool().take(2 * heads * self.rows);
         let view = ViewMut::new(&mut out, heads, value_dim);
         let options = options.kernel_options(&score, &bias);
         pool()
-            .with_workspace(|workspace| attention_forward(&inputs, &options, view, lse.as_f64_mut(), workspace))
+            .with_workspace(|workspace| attention_forward(&inputs, &options, view, &mut [], workspace))
             .unwrap_or_else(|error| panic!("{error}"));
         Tensor::from_data(TensorData::new(out, [self.rows, heads, value_dim]), &device)
     }

@@ -88,8 +88,10 @@ impl AttentionOps for Flex {
         let inputs = operands.inputs(&call);
         let (tokens, Shape { heads, value_dim, .. }) = (call.queries.tokens(), inputs.shape);
         let mut out = vec![0.0; tokens * heads * value_dim];
-        let numbers = operands.attend(&call, ViewMut::new(&mut out, heads, value_dim));
-        if let Some(Lse(place)) = lse {
+        let mut numbers = lse.is_some().then(|| pool().take(2 * heads * tokens));
+        let of_rows = numbers.as_mut().map_or(&mut [][..], Buffer::as_f64_mut);
+        operands.attend(&call, ViewMut::new(&mut out, heads, value_dim), of_rows);
+        if let Some((Lse(place), numbers)) = lse.zip(numbers) {
             place.set(numbers).expect("each forward pass has a place of its own");
         }
         flex::tensor(out, [tokens, heads, value_dim])
@@ -141,7 +143,8 @@ impl AttentionOps for Flex {
         let Shape { heads, value_dim, .. } = inputs.shape;
         let (q_len, kv_len) = (call.queries.tokens(), call.keys.tokens());
         let mut out = pool().take(q_len * heads * value_dim);
-        let lse = operands.attend(&call, ViewMut::new(&mut out, heads, value_dim));
+        let mut lse = pool().take(2 * heads * q_len);
+        operands.attend(&call, ViewMut::new(&mut out, heads, value_dim), lse.as_f64_mut());
         let (all_heads, all_queries): (Vec<_>, Vec<_>) = ((0..heads).collect(), (0..q_len).collect());
         let chosen = Chosen { set: 0, heads: &all_heads, queries: &all_queries };
         let mut weights = vec![0.0; heads * q_len * kv_len];
@@ -235,14 +238,12 @@ impl Operands<Flex> {
         call.options.kernel_options(flex::slice(&self.score), flex::slice(&self.bias))
     }
 
-    /// The forward pass into `out`, with its log-sum-exps.
-    fn attend(&self, call: &Call, out: ViewMut<'_>) -> Buffer {
+    /// The forward pass into `out`, with its log-sum-exps if `lse` is not empty.
+    fn attend(&self, call: &Call, out: ViewMut<'_>, lse: &mut [f64]) {
         let (inputs, options) = (self.inputs(call), self.options(call));
-        let mut lse = pool().take(2 * inputs.shape.heads * call.queries.tokens());
         pool()
-            .with_workspace(|workspace| kernel::attention_forward(&inputs, &options, out, lse.as_f64_mut(), workspace))
+            .with_workspace(|workspace| kernel::attention_forward(&inputs, &options, out, lse, workspace))
             .unwrap_or_else(|error| panic!("{error}"));
-        lse
     }
 }
 

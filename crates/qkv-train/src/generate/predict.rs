@@ -78,20 +78,24 @@ impl Generator {
             write!(out, "{prompt}")?;
             out.flush()?;
         }
-        for piece in self.pieces(prompt, number) {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            match style {
-                Style::Same => {
-                    write!(out, "{piece}")?;
-                    out.flush()?;
+        // A step is over sooner than a thread wakes.
+        qkv::awake(|| {
+            for piece in self.pieces(prompt, number) {
+                if stop.load(Ordering::Relaxed) {
+                    break;
                 }
-                Style::Json => text.push_str(&piece),
+                match style {
+                    Style::Same => {
+                        write!(out, "{piece}")?;
+                        out.flush()?;
+                    }
+                    Style::Json => text.push_str(&piece),
+                }
+                written += 1;
+                watch(written);
             }
-            written += 1;
-            watch(written);
-        }
+            io::Result::Ok(())
+        })?;
         match style {
             Style::Same => writeln!(out)?,
             Style::Json if stop.load(Ordering::Relaxed) => {}

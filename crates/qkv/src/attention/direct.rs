@@ -91,8 +91,9 @@ pub(crate) struct DirectSums<'a> {
     pub(crate) values: Rows,
     /// For each row, the values that take part.
     pub(crate) spans: &'a [Span],
-    /// `values.dim` numbers a row.
+    /// `out_stride` numbers a row, of which `values.dim` are sums.
     pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
     /// What each row is multiplied by before the sum is added; nothing if null.
     pub(crate) rescale: *const f32,
 }
@@ -106,29 +107,28 @@ pub(crate) struct DirectSums<'a> {
 #[inline(always)]
 pub(crate) unsafe fn direct_sums<V: Vector>(d: &DirectSums<'_>) {
     for (first, count) in super::micro::even_parts(d.spans.len(), 2) {
-        for column in (0..d.values.dim).step_by(WIDTH * V::LANES) {
-            let registers = WIDTH.min((d.values.dim - column) / V::LANES);
+        let mut column = 0;
+        while column < d.values.dim {
             // SAFETY: rows and registers exist, by the contract.
-            unsafe {
-                match (count, registers) {
-                    (1, WIDTH) => direct_sum::<V, 1, WIDTH>(d, first, column),
-                    (2, WIDTH) => direct_sum::<V, 2, WIDTH>(d, first, column),
-                    (1, registers) => {
-                        for n in 0..registers {
-                            direct_sum::<V, 1, 1>(d, first, column + n * V::LANES);
-                        }
+            column += V::LANES
+                * unsafe {
+                    match (count, (d.values.dim - column) / V::LANES) {
+                        (1, WIDTH..) => direct_sum::<V, 1, WIDTH>(d, first, column),
+                        (_, WIDTH..) => direct_sum::<V, 2, WIDTH>(d, first, column),
+                        (1, 4..) => direct_sum::<V, 1, 4>(d, first, column),
+                        (_, 4..) => direct_sum::<V, 2, 4>(d, first, column),
+                        (1, 2..) => direct_sum::<V, 1, 2>(d, first, column),
+                        (_, 2..) => direct_sum::<V, 2, 2>(d, first, column),
+                        (1, _) => direct_sum::<V, 1, 1>(d, first, column),
+                        (_, _) => direct_sum::<V, 2, 1>(d, first, column),
                     }
-                    (_, registers) => {
-                        for n in 0..registers {
-                            direct_sum::<V, 2, 1>(d, first, column + n * V::LANES);
-                        }
-                    }
-                }
-            }
+                };
         }
     }
 }
 
+/// So many rows and registers from `column` on; returns how many registers.
+///
 /// # Safety
 ///
 /// That of [`direct_sums`].
@@ -137,15 +137,14 @@ unsafe fn direct_sum<V: Vector, const ROWS: usize, const REGISTERS: usize>(
     d: &DirectSums<'_>,
     row: usize,
     column: usize,
-) {
+) -> usize {
     // SAFETY: by the contract.
     unsafe {
-        let dim = d.values.dim;
         let mut acc = [[V::splat(0.0); REGISTERS]; ROWS];
         for (r, acc) in acc.iter_mut().enumerate() {
             let factor = V::splat(if d.rescale.is_null() { 1.0 } else { *d.rescale.add(row + r) });
             for (n, acc) in acc.iter_mut().enumerate() {
-                *acc = V::load(d.out.add((row + r) * dim + column + n * V::LANES)).mul(factor);
+                *acc = V::load(d.out.add((row + r) * d.out_stride + column + n * V::LANES)).mul(factor);
             }
         }
         let hull = Span::hull(&d.spans[row..row + ROWS]);
@@ -166,8 +165,9 @@ unsafe fn direct_sum<V: Vector, const ROWS: usize, const REGISTERS: usize>(
         }
         for (r, acc) in acc.iter().enumerate() {
             for (n, acc) in acc.iter().enumerate() {
-                acc.store(d.out.add((row + r) * dim + column + n * V::LANES));
+                acc.store(d.out.add((row + r) * d.out_stride + column + n * V::LANES));
             }
         }
     }
+    REGISTERS
 }

@@ -217,7 +217,7 @@ struct Scratch {
 
 impl Scratch {
     fn forward(inputs: &Inputs<'_>, choice: &Choice<'_>, plan: &mut Plan) -> Self {
-        plan.forward(inputs, choice);
+        plan.forward(inputs, choice, false);
         Self {
             units: plan.units.len() + plan.parts.len() + plan.by_query.len(),
             tasks: plan.tasks.len() + plan.parts.len() + plan.by_query.len(),

@@ -82,10 +82,18 @@ pub(super) fn packed(shape: Shape) -> usize {
     FORWARD_KEYS * (shape.head_dim + padded(shape.value_dim))
 }
 
-/// Whether a set has few enough queries, and enough keys.
+/// Whether a set has few enough queries for so many keys that they are worth sharing out.
 pub(super) fn is_few(shape: Shape, q_len: usize, kv_len: usize) -> bool {
     let rows = shape.group() * q_len;
     rows > 0 && rows <= FORWARD_QUERIES && kv_len >= 8 * FORWARD_KEYS.max(rows)
+}
+
+/// The same where no backward pass follows, for which so few queries need not be many keys: what counts is that these are not packed.
+/// (Products with keys where they lie add up in another order than those of tiles, from which the backward pass finds the weights
+/// again; among logits of a hundred it would find others.)
+pub(super) fn is_few_for_good(shape: Shape, q_len: usize, kv_len: usize) -> bool {
+    let rows = shape.group() * q_len;
+    is_few(shape, q_len, kv_len) || rows > 0 && rows <= DIRECT_ROWS && kv_len > rows
 }
 
 /// `out` and `lse` of all sets with few queries.
@@ -168,9 +176,9 @@ unsafe fn part(call: &Call<'_>, part: &Part, scratch: *mut f32, partial: Shared)
                 (kernels.prefetch_rows)(soon);
                 let values = inputs.value.rows(keys.start + first, kv_head, seen.len(), value_dim);
                 let out = acc.add(n * rows * value_padded);
-                if rows <= DIRECT_ROWS && value_padded == value_dim {
-                    let (left, stride) = (tile.cast_const(), FORWARD_KEYS);
-                    (kernels.direct_sums)(&DirectSums { left, stride, values, spans, out, rescale });
+                if rows <= DIRECT_ROWS && value_dim.is_multiple_of(kernels.lanes) {
+                    let (left, stride, out_stride) = (tile.cast_const(), FORWARD_KEYS, value_padded);
+                    (kernels.direct_sums)(&DirectSums { left, stride, values, spans, out, out_stride, rescale });
                 } else {
                     (kernels.pack_rows)(values, value_rows, value_padded);
                     (kernels.mix)(&Sums {

@@ -42,6 +42,7 @@ pub(super) fn with_next<T>(parts: &[T]) -> impl Iterator<Item = (&T, Option<&T>)
 pub(super) struct Call<'a> {
     pub(super) pipeline: Pipeline<'a>,
     pub(super) out: &'a ViewMut<'a>,
+    /// Null if nobody wants it.
     lse: *mut f64,
     pub(super) layout: Layout,
 }
@@ -84,16 +85,17 @@ impl Layout {
     }
 }
 
-/// `out` and `lse` of checked inputs.
+/// `out` and `lse` of checked inputs; no `lse` where it is empty.
 pub(super) fn forward(pipeline: Pipeline<'_>, out: &ViewMut<'_>, lse: &mut [f64], workspace: &mut Workspace) {
     let Pipeline { inputs, choice, .. } = pipeline;
-    workspace.plan.forward(inputs, choice);
+    workspace.plan.forward(inputs, choice, lse.is_empty());
     let layout = workspace.plan.forward_layout(inputs.shape, choice);
     workspace.packed.reserve(workspace.plan.packed);
     workspace.partial.reserve(workspace.plan.partial);
     workspace.for_threads(layout.total);
     let (packed, partial) = (Shared(workspace.packed.as_mut_ptr()), Shared(workspace.partial.as_mut_ptr()));
-    let call = Call { pipeline, out, lse: lse.as_mut_ptr(), layout };
+    let call =
+        Call { pipeline, out, lse: if lse.is_empty() { std::ptr::null_mut() } else { lse.as_mut_ptr() }, layout };
     let (plan, threads) = (&workspace.plan, &workspace.threads);
     for (packings, tasks) in &plan.waves {
         work::in_order(packings.len(), |n| call.pack(&plan.packings[packings.start + n], packed));
@@ -291,7 +293,9 @@ impl Call<'_> {
     ///
     /// Both exist, and no other thread has them.
     pub(super) unsafe fn save(&self, head: usize, token: usize, lse: f64) {
-        // SAFETY: one was checked to be there for each head and query.
-        unsafe { *self.lse.add(head * self.pipeline.inputs.queries.tokens() + token) = lse }
+        if !self.lse.is_null() {
+            // SAFETY: one was checked to be there for each head and query, if they are wanted.
+            unsafe { *self.lse.add(head * self.pipeline.inputs.queries.tokens() + token) = lse }
+        }
     }
 }

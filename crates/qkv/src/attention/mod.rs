@@ -110,7 +110,8 @@ use workspace::Shared;
 /// `out` and `lse` of `inputs`: see the [module](self).
 ///
 /// `out` is `[query tokens, heads, value_dim]`. `lse` is `[heads, query tokens]`, in natural logarithms, -∞ for a row that
-/// attends to nothing; in f64, because it is all that the backward pass has to normalise with.
+/// attends to nothing; in f64, because it is all that the backward pass has to normalise with. It may be empty where no backward pass
+/// follows: a few queries then read keys and values where they lie.
 ///
 /// # Errors
 ///
@@ -135,7 +136,9 @@ pub(crate) fn forward_with(
 ) -> Result<(), AttentionError> {
     inputs.check()?;
     inputs.check_out_mut(&out)?;
-    inputs.check_lse(lse.len())?;
+    if !lse.is_empty() {
+        inputs.check_lse(lse.len())?;
+    }
     let choice = Choice::new(inputs, options)?;
     let (differences, starts) = lay_out(inputs, &choice, workspace);
     let pipeline = Pipeline { kernels, inputs, choice: &choice, differences, starts: &starts };

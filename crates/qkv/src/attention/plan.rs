@@ -84,8 +84,9 @@ const PAIRS_OF_AN_EDGE: usize = 8;
 /// Edges, and nodes, of a unit that follows edges.
 const FOLLOWED: usize = 4096;
 
-/// Keys of all heads that a part has, at least, where a few queries share them.
-const PART_KEYS: usize = 16 * FORWARD_KEYS;
+/// Keys of all heads that a part has, at least, where a few queries share them: some ten microseconds of reading, beside the two that it
+/// takes to hand a part to a thread that is awake.
+const PART_KEYS: usize = 4 * FORWARD_KEYS;
 
 /// Parts of one set, at most.
 const PARTS: usize = 32;
@@ -205,11 +206,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans the forward pass.
-    pub(crate) fn forward(&mut self, inputs: &Inputs<'_>, choice: &Choice<'_>) {
+    /// Plans the forward pass; `last` if no backward pass follows.
+    pub(crate) fn forward(&mut self, inputs: &Inputs<'_>, choice: &Choice<'_>, last: bool) {
         self.clear();
         let (shape, mask) = (inputs.shape, choice.mask);
-        self.find_ways(inputs, choice, true);
+        self.find_ways(inputs, choice, Some(if last { few::is_few_for_good } else { few::is_few }));
         let (ways, graphs) = (std::mem::take(&mut self.ways), std::mem::take(&mut self.graphs));
         let walk = Walk { inputs, mask, ways: &ways, graphs: &graphs };
         let mut wave = Wave::default();
@@ -244,7 +245,9 @@ impl Plan {
         forward::Layout::new(shape, self.rows, choice.collects_bias(), packed)
     }
 
-    fn find_ways(&mut self, inputs: &Inputs<'_>, choice: &Choice<'_>, forward: bool) {
+    /// How each set is gone through. `is_few` tells sets of few queries, of a shape and so many queries and keys, if there is a way of
+    /// their own for them.
+    fn find_ways(&mut self, inputs: &Inputs<'_>, choice: &Choice<'_>, is_few: Option<fn(Shape, usize, usize) -> bool>) {
         for set in 0..inputs.queries.sets() {
             let (q_len, kv_len) = (inputs.queries.len_of(set), inputs.keys.len_of(set));
             let way = match choice.mask {
@@ -259,7 +262,7 @@ impl Plan {
                     self.graphs.push((first, pairs));
                     way
                 }
-                _ if forward && few::is_few(inputs.shape, q_len, kv_len) => Way::Few,
+                _ if is_few.is_some_and(|is_few| is_few(inputs.shape, q_len, kv_len)) => Way::Few,
                 _ => Way::Tiles,
             };
             self.ways.push(way);
@@ -404,7 +407,7 @@ impl Plan {
     pub(crate) fn backward(&mut self, inputs: &Inputs<'_>, choice: &Choice<'_>) {
         self.clear();
         let (shape, mask) = (inputs.shape, choice.mask);
-        self.find_ways(inputs, choice, false);
+        self.find_ways(inputs, choice, None);
         let (ways, graphs) = (std::mem::take(&mut self.ways), std::mem::take(&mut self.graphs));
         let walk = Walk { inputs, mask, ways: &ways, graphs: &graphs };
         let many = many(walk);

@@ -187,6 +187,22 @@ impl Data {
         self.run_with_lse(kernels, workspace).0
     }
 
+    /// `out` alone, as where no backward pass follows.
+    pub(super) fn out_for_good(&self, kernels: &'static Kernels, workspace: &mut Workspace) -> Vec<f32> {
+        let Case { shape, memory, .. } = self.case;
+        let (q_len, kv_len) = (self.queries.tokens(), self.keys.tokens());
+        let held = [
+            Held::new(&self.q, q_len, shape.heads, shape.head_dim, memory),
+            Held::new(&self.k, kv_len, shape.kv_heads, shape.head_dim, memory),
+            Held::new(&self.v, kv_len, shape.kv_heads, shape.value_dim, memory),
+        ];
+        let mut out = Held::new(&vec![f32::NAN; self.d_out.len()], q_len, shape.heads, shape.value_dim, memory);
+        let [query, key, value] = held.each_ref().map(Held::view);
+        let inputs = Inputs { shape, query, key, value, queries: &self.queries, keys: &self.keys };
+        forward_with(kernels, &inputs, &self.options(), out.view_mut(), &mut [], workspace).expect("fits");
+        out.packed()
+    }
+
     /// The same, and the log-sum-exps as they were saved.
     pub(super) fn run_with_lse(
         &self,
@@ -413,7 +429,9 @@ pub(super) fn assert_cases(cases: &[Case]) {
         let exact = joined(draws.iter().map(Data::reference::<f64>));
         let naive = joined(draws.iter().map(Data::reference::<f32>));
         for kernels in instruction_sets() {
-            let found = joined(draws.iter().map(|data| data.run(kernels, &mut Workspace::new())));
+            let mut found = joined(draws.iter().map(|data| data.run(kernels, &mut Workspace::new())));
+            assert_all_as_good(case, &found, &naive, &exact);
+            found.out = draws.iter().flat_map(|data| data.out_for_good(kernels, &mut Workspace::new())).collect();
             assert_all_as_good(case, &found, &naive, &exact);
         }
     }

@@ -293,8 +293,32 @@ proptest! {
         let (exact, naive) = (data.reference::<f64>(), data.reference::<f32>());
         for kernels in instruction_sets() {
             // twice the bounds, since what is drawn is drawn anew each time
-            let found = data.run(kernels, &mut Workspace::new());
+            let mut found = data.run(kernels, &mut Workspace::new());
+            assert_all_within(2.0, &case, [&found, &naive], &exact);
+            found.out = data.out_for_good(kernels, &mut Workspace::new());
             assert_all_within(2.0, &case, [&found, &naive], &exact);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #[test]
+    fn a_few_queries_without_lse(
+        lengths in prop::collection::vec((0_usize..5, 0_usize..300), 1..6),
+        (kv_heads, group) in (1_usize..4, 1_usize..4),
+        head_dim in 1_usize..70,
+        value_dim in prop_oneof![1_usize..70, Just(16), Just(32), Just(64), Just(128)],
+        mask in prop_oneof![
+            Just(Mask::Full),
+            (-60_isize..300).prop_map(|offset| Mask::Causal { offset }),
+            (0_usize..100, 0_usize..100).prop_map(|(left, right)| Mask::Window { left, right }),
+        ],
+        score in prop_oneof![Just(Scoring::Dot), Just(TANH)],
+        normalizer in prop::sample::select(&NORMALIZERS[..]),
+        memory in prop_oneof![Just(Memory::Packed), Just(Memory::ByHead), Just(Memory::Gaps)],
+    ) {
+        let shape = Shape { heads: kv_heads * group, kv_heads, head_dim, value_dim };
+        assert_cases(&[Case { score, normalizer, memory, ..case(&lengths, shape, mask) }]);
     }
 }
