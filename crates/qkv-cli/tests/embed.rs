@@ -320,6 +320,23 @@ fn a_corpus_alone_shows_the_two_places_that_context_drives_furthest_apart() {
 }
 
 #[test]
+fn what_is_read_is_never_written_over() {
+    let (_, model, data) = tagger();
+    let room = Room::new();
+    let source = room.write("words.tsv", fs::read(data).unwrap());
+    let out = room.name("words.npy");
+    let args = ["embed", model, &source, "--format", "conllu", "--out", &out];
+    assert_refused(&qkv(&args), 2, &[&out, &source, "is the file that is read"]);
+    assert_eq!(fs::read(&source).unwrap(), fs::read(data).unwrap());
+    assert!(!Path::new(&out).exists());
+    // A folder where the table would go: the vectors that were there stay.
+    let (out, before) = (room.write("kept.npy", "before"), room.path("kept.tsv"));
+    fs::create_dir(&before).unwrap();
+    assert_refused(&qkv(&["embed", model, data, "--out", &out]), 2, &["kept.tsv", "is a folder"]);
+    assert_eq!(fs::read(&out).unwrap(), b"before");
+}
+
+#[test]
 fn wrong_usage_is_refused_in_one_line() {
     let (room, model, data) = tagger();
     let out = room.name("never.npy");

@@ -457,6 +457,8 @@ fn bad_pairs_are_refused_by_file_and_line() {
     refused(&[&csv], 1, &[&csv, "source"]);
     let long = room.write("long.tsv", format!("a\tb\n{}\tb\na\tb\n", "ab".repeat(600)));
     refused(&[&long], 1, &[&format!("{long}:2:"), "data.max_tokens = 1024"]);
+    let long = room.write("long-target.tsv", format!("a\tb\na\t{}\na\tb\n", "ab".repeat(600)));
+    refused(&[&long], 1, &[&format!("{long}:2:"), "data.max_tokens = 1024"]);
     let latin = room.write("latin.tsv", b"a\tb\ncaf\xe9\tb\n");
     refused(&[&latin], 1, &[&format!("{latin}:2"), "is not UTF-8", "data.encoding"]);
     let one = room.write("one.tsv", "a\tb\n");
@@ -476,6 +478,47 @@ fn bad_pairs_are_refused_by_file_and_line() {
     let args = [&learning(&[&paths])[..], &["--out", &never]].concat();
     assert_refused(&qkv(&args), 2, &["data.train names 3 files", "two of parallel text"]);
     assert_refused(&qkv(&["evaluate", model, &three, &three, &three]), 2, &[&three]);
+}
+
+#[test]
+fn what_a_model_of_pairs_cannot_be_is_refused() {
+    let room = Room::new();
+    let (train, never) = (room.write("train.tsv", tabs(&pairs(20, 1))), room.name("never"));
+    for (settings, wanted) in [
+        (
+            &["model.mixer=rnn", "model.positions=none", "model.d_model=31"][..],
+            ["model.d_model (31)", "model.heads (2)"],
+        ),
+        (&["model.mixer=none", "model.positions=none", "model.heads=0"], ["model.heads (0)", "at least 1"]),
+        (&["model.cross=none", "model.pooling=class"], ["model.pooling", "mean, ends or attention"]),
+    ] {
+        let args = [&learning(settings)[..], &["--train", &train, "--out", &never]].concat();
+        assert_refused(&qkv(&args), 2, &wanted);
+        assert!(!Path::new(&never).exists());
+    }
+    // A text of its own has nothing to look at.
+    let settings =
+        ["model.mixer=rnn", "model.positions=none", "model.d_model=31", "training.steps=2", "data.format=text"];
+    done(&[&learning(&settings)[..], &["--train", &train, "--out", &room.name("text")]].concat());
+}
+
+#[test]
+fn a_pipe_is_read_from_its_beginning_or_not_at_all() {
+    let room = Room::new();
+    let content = tabs(&pairs(40, 1));
+    let (file, out) = (room.write("train.tsv", &content), room.name("piped"));
+    let piped = |more: &[&str]| {
+        let mut command = program();
+        let args = [&learning(more)[..], &["--train", "-", "--out", &out]].concat();
+        command.args(args).stdin(std::process::Stdio::from(fs::File::open(&file).unwrap()));
+        finish(command)
+    };
+    assert_refused(&piped(&["training.steps=3"]), 2, &["data.train", "only once", "data.format"]);
+    assert!(!Path::new(&out).exists());
+    let ended = piped(&["training.steps=3", "data.format=pairs"]);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let named = trained(&room, "named", &[&file], &["training.steps=3", "data.format=pairs"]);
+    assert_eq!(weights(&out), weights(&named));
 }
 
 #[test]

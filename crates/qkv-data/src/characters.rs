@@ -4,13 +4,12 @@
 //! part. How the sequence is cut into windows is [`plan`](crate::plan)'s affair. Words are none of this module's: sentences
 //! and their tokenizer are in [`text`](crate::text).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::builtin::VERSE;
 use crate::error::{Error, Result};
-use crate::format::Format;
 use crate::source::Source;
 
 /// Reads all of a source, in `encoding` (UTF-8 if `None`), as one text. A byte order mark is no part of it, and every line
@@ -39,21 +38,6 @@ pub fn read_text(source: impl Into<Source>, encoding: Option<&str>) -> Result<St
     Ok(text)
 }
 
-/// Checks that `format`, where the user named one, is that of plain text.
-///
-/// # Errors
-///
-/// [`Error::UnknownName`] for a name that is none, [`Error::Unusable`] for another format.
-pub fn check_text_format(format: Option<&str>) -> Result<()> {
-    match format.map(str::parse::<Format>).transpose()? {
-        None | Some(Format::Text) => Ok(()),
-        Some(other) => {
-            let what = format!("\"{other}\" is a format of sentences with labels, and what is wanted is plain text");
-            Err(Error::unusable("data.format", what, "leave it out, or give \"text\""))
-        }
-    }
-}
-
 /// Where a text of `characters` is cut in two if its end, a share of about `fraction`, is held out. The end, and not pieces
 /// from all over it, because what stands beside a piece would give it away.
 ///
@@ -71,20 +55,15 @@ pub fn carve_end(characters: usize, fraction: f64) -> Result<usize> {
 /// The characters that have an id, in the order of their code points. Id 0 is the unknown, which stands for every other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<char>", into = "Vec<char>")]
-pub struct CharacterVocabulary {
+pub(crate) struct CharacterVocabulary {
     characters: Vec<char>,
 }
 
 impl CharacterVocabulary {
     /// The id of every character that has none of its own.
-    pub const UNKNOWN: u32 = 0;
+    pub(crate) const UNKNOWN: u32 = 0;
 
-    /// The characters that occur in `text` at least `min_count` times.
-    pub fn build(text: &str, min_count: usize) -> Self {
-        Self::build_from([text], min_count)
-    }
-
-    /// [`build`](Self::build) for a text in pieces.
+    /// The characters that occur in `texts` at least `min_count` times.
     pub(crate) fn build_from<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, min_count: usize) -> Self {
         let mut counts: BTreeMap<char, usize> = BTreeMap::new();
         for text in texts {
@@ -95,43 +74,18 @@ impl CharacterVocabulary {
     }
 
     /// The id of `character`, or [`UNKNOWN`](Self::UNKNOWN).
-    pub fn id(&self, character: char) -> u32 {
+    pub(crate) fn id(&self, character: char) -> u32 {
         self.characters.binary_search(&character).map_or(Self::UNKNOWN, |place| place as u32 + 1)
     }
 
     /// The character of `id`, or `None` if it is the unknown or there are not so many.
-    pub fn character(&self, id: u32) -> Option<char> {
+    pub(crate) fn character(&self, id: u32) -> Option<char> {
         self.characters.get((id as usize).checked_sub(1)?).copied()
     }
 
     /// How many ids there are, the unknown's included.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.characters.len() + 1
-    }
-
-    /// Whether nothing but the unknown has an id.
-    pub fn is_empty(&self) -> bool {
-        self.characters.is_empty()
-    }
-
-    /// An id for each character of `text`, and which of them are unknown, in the order of their first occurrence.
-    pub fn encode(&self, text: &str) -> (Vec<u32>, Vec<UnknownCharacter>) {
-        let mut unknown: Vec<UnknownCharacter> = Vec::new();
-        let mut places: HashMap<char, usize> = HashMap::new();
-        let (mut ids, mut line) = (Vec::with_capacity(text.len()), 1);
-        for character in text.chars() {
-            let id = self.id(character);
-            ids.push(id);
-            if id == Self::UNKNOWN {
-                let place = *places.entry(character).or_insert(unknown.len());
-                match unknown.get_mut(place) {
-                    Some(unknown) => unknown.count += 1,
-                    None => unknown.push(UnknownCharacter { character, line, count: 1 }),
-                }
-            }
-            line += usize::from(character == '\n');
-        }
-        (ids, unknown)
     }
 }
 
@@ -150,17 +104,6 @@ impl TryFrom<Vec<char>> for CharacterVocabulary {
             false => Err("the characters are not in the order of their code points".to_owned()),
         }
     }
-}
-
-/// A character that has no id of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownCharacter {
-    /// The character.
-    pub character: char,
-    /// The line where it stands first, counted from one.
-    pub line: usize,
-    /// How often it stands in the text.
-    pub count: usize,
 }
 
 #[cfg(test)]
@@ -186,14 +129,6 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_text_is_text() {
-        check_text_format(None).unwrap();
-        check_text_format(Some("txt")).unwrap();
-        assert!(check_text_format(Some("conllu")).unwrap_err().to_string().contains("plain text"));
-        assert!(check_text_format(Some("texd")).unwrap_err().to_string().contains("did you mean text?"));
-    }
-
-    #[test]
     fn the_end_is_held_out() {
         assert_eq!(carve_end(1000, 0.1).unwrap(), 900);
         assert_eq!(carve_end(1_115_394, 0.1).unwrap(), 1_003_854);
@@ -204,26 +139,21 @@ mod tests {
 
     #[test]
     fn characters_are_sorted_and_the_unknown_is_first() {
-        let vocabulary = CharacterVocabulary::build("cab a花", 1);
+        let vocabulary = CharacterVocabulary::build_from(["cab a花"], 1);
         assert_eq!(vocabulary.len(), 6);
         assert_eq!(" abc花z".chars().map(|c| vocabulary.id(c)).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 0]);
         assert_eq!(
             (vocabulary.character(0), vocabulary.character(5), vocabulary.character(6)),
             (None, Some('花'), None)
         );
-        let (ids, unknown) = vocabulary.encode("ab\nz\nz");
-        assert_eq!(ids, [2, 3, 0, 0, 0, 0]);
-        let expected = [('\n', 1, 2), ('z', 2, 2)];
-        let expected = expected.map(|(character, line, count)| UnknownCharacter { character, line, count });
-        assert_eq!(unknown, expected);
-        let common = CharacterVocabulary::build("cab a花", 2);
+        let common = CharacterVocabulary::build_from(["cab a花"], 2);
         assert_eq!((common.len(), common.id('a'), common.id('b')), (2, 1, 0));
-        assert!(CharacterVocabulary::build("", 1).is_empty());
+        assert_eq!(CharacterVocabulary::build_from([""], 1).len(), 1);
     }
 
     #[test]
     fn a_vocabulary_survives_json_and_damage_is_refused() {
-        let vocabulary = CharacterVocabulary::build("b\na\"", 1);
+        let vocabulary = CharacterVocabulary::build_from(["b\na\""], 1);
         let json = serde_json::to_string(&vocabulary).unwrap();
         assert_eq!(json, r#"["\n","\"","a","b"]"#);
         assert_eq!(serde_json::from_str::<CharacterVocabulary>(&json).unwrap(), vocabulary);

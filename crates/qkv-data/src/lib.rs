@@ -58,7 +58,7 @@ pub mod vocab;
 
 pub use affixes::AffixOptions;
 pub use batch::{EncodedSentences, TextBatch, UNSEEN, UnseenLabel};
-pub use characters::{CharacterVocabulary, UnknownCharacter, carve_end, check_text_format, read_text};
+pub use characters::{carve_end, read_text};
 pub use codec::{Codec, CodecOptions, Unit, UnknownUnit};
 pub use conllu::Column;
 pub use error::{Error, Result};

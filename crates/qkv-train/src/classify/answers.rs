@@ -1,5 +1,7 @@
 //! What is said of a text: one of some labels, or a number.
 
+use std::collections::HashMap;
+
 use qkv_data::{LabelledText, Labels, UnseenLabel, numbers};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -88,16 +90,17 @@ impl Answers {
     ///
     /// # Errors
     /// If there is no label that it knows, or a label is no number where one is wanted.
-    pub(super) fn wanted(&self, texts: &[LabelledText], name: &str) -> Result<(Wanted, Vec<UnseenLabel>)> {
+    pub(super) fn wanted<'a>(&self, texts: &'a [LabelledText], name: &str) -> Result<(Wanted, Vec<UnseenLabel>)> {
         let labels = match self {
             Self::Numbers(_) => return Ok((Wanted::Numbers(numbers(texts, name)?), Vec::new())),
             Self::Classes(labels) => labels,
         };
         let mut unseen: Vec<UnseenLabel> = Vec::new();
-        let mut id = |text: &LabelledText| {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut id = |text: &'a LabelledText| {
             let label = text.label.as_deref().unwrap_or_default();
             labels.id(label).unwrap_or_else(|| {
-                let place = unseen.iter().position(|unseen| unseen.label == label).unwrap_or_else(|| {
+                let place = *places.entry(label).or_insert_with(|| {
                     unseen.push(UnseenLabel { label: label.to_string(), line: text.line, count: 0 });
                     unseen.len() - 1
                 });

@@ -159,13 +159,13 @@ impl Classifier {
     }
 }
 
-/// How many sets have units, and all of them unknown.
+/// How many sets have units, and all of them unknown. Words with affixes are read by these.
 pub(super) fn unknown_texts(encoded: &EncodedSentences) -> usize {
     let words = encoded.batch(&(0..encoded.len()).collect::<Vec<_>>());
     let is_unknown = |set: &usize| {
         let ids = &words.words[words.offsets.range(*set)];
         // The unknown has this id in vocabularies of words as well.
-        !ids.is_empty() && ids.iter().all(|&id| id == Codec::UNKNOWN)
+        words.affixes.is_empty() && !ids.is_empty() && ids.iter().all(|&id| id == Codec::UNKNOWN)
     };
     (0..encoded.len()).filter(is_unknown).count()
 }

@@ -104,8 +104,10 @@ pub fn nearest(model: &Model, query: &Query, stop: &AtomicBool) -> Result<Neares
         search.fill(query, &mut after)?;
     }
     let known = word.id != 0;
+    // As many elements as there are units, and one for all that are unknown.
+    let place = vocabulary.iter().position(|text| text.ids[0] == word.id).unwrap_or(vocabulary.len());
     Ok(Nearest {
-        one_hot: one_hot(vocabulary.len() + 1, word.id),
+        one_hot: one_hot(vocabulary.len() + 1, place as u32),
         before: before(model, vocabulary, &word, query.count, stop)?,
         known,
         layer,

@@ -60,10 +60,12 @@ pub fn write_vectors(model: &Model, request: &Request, stop: &AtomicBool, watch:
             out.display()
         )));
     }
+    let table = out.with_extension("tsv");
+    check_places(corpus.source, out, &table)?;
     let embedder = model.embedder()?;
     let (layer, d_model) = (chosen_layer(embedder, layer)?, embedder.d_model());
     let texts = embedder.open(corpus)?;
-    let (mut numbers, mut table) = (Draft::new(out)?, Draft::new(&out.with_extension("tsv"))?);
+    let (mut numbers, mut table) = (Draft::new(out)?, Draft::new(&table)?);
     // The rows are counted when all are there.
     numbers.write(&head(0, d_model))?;
     let (mut rows, mut units, mut empty) = (0, 0, 0);
@@ -86,6 +88,25 @@ pub fn write_vectors(model: &Model, request: &Request, stop: &AtomicBool, watch:
     let told = || format!("{}: {empty} of {texts} texts are empty and have no row", corpus.source);
     let warnings = (empty > 0).then(told).into_iter().collect();
     Ok(Written { texts, rows, d_model, layer, warnings })
+}
+
+/// Checks that neither file would be written over what is read, or where a folder is.
+fn check_places(source: &str, out: &Path, table: &Path) -> Result<()> {
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    let read = place(Path::new(source));
+    for path in [out, table] {
+        let what = match () {
+            () if path.is_dir() => "is a folder",
+            () if read.is_some() && place(path) == read => "is the file that is read",
+            () => continue,
+        };
+        return Err(Error::Recipe(format!(
+            "--out {}: {} {what}, and would be written over: give another name",
+            out.display(),
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 impl Rows {

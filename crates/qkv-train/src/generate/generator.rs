@@ -82,12 +82,7 @@ impl Generator {
         })
     }
 
-    /// What follows `prompt`, `decoding.max_length` units, drawn by the seed for the prompt of this `number`.
-    pub fn continuation(&self, prompt: &str, number: u64) -> String {
-        self.pieces(prompt, number).collect()
-    }
-
-    /// The same, one unit at a time.
+    /// What follows `prompt`, `decoding.max_length` units one at a time, drawn by the seed for the prompt of this `number`.
     ///
     /// Each comes from at most the last `model.context` units before it and at least half as many, if there are so many; an empty
     /// prompt is taken for the beginning of a line. Prompts are gone on with one by one, not in batches, and each draws from a

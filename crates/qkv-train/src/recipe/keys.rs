@@ -331,8 +331,8 @@ table! {
         window: Option<usize> = None,
         /// How vectors are told their place: `none`, `sinusoidal`, `learned`, `rotary` or `relative`.
         positions: Positions = Positions::Sinusoidal,
-        /// How the vectors of a set become one: `mean`, `class`, `ends` or `attention`; `ends` for `rnn` and `mean` for others if
-        /// not given.
+        /// How the vectors of a set become one: `mean`, `class` (not for `generate`), `ends` or `attention`; `ends` for `rnn` and
+        /// `mean` for others if not given.
         pooling: Option<Pooling> = None,
         /// How what is written learns of what was read: `attention`, or `none` for one vector that is fed to every step.
         cross: Cross = Cross::Attention,
@@ -344,7 +344,7 @@ table! {
         max_positions: usize = 512,
         /// The distance up to which relative positions are told apart; the window, or 16 without one, if not given.
         relative_range: Option<usize> = None,
-        /// Width of one direction of the LSTM; half of `d_model` if not given.
+        /// Width of one direction of the LSTM; half of `d_model` if not given, and all of it where nothing behind is seen.
         hidden: Option<usize> = None,
         /// Where a block normalises: `before` or `after`.
         norm: Norm = Norm::Before,

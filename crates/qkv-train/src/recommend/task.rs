@@ -170,8 +170,9 @@ impl Task for RecommendTask {
         let mut content = self.vocab_json();
         let mut number = |n: u64| content.extend(n.to_le_bytes());
         self.train.ends.iter().for_each(|&end| number(end as u64));
-        self.train.items.iter().for_each(|&item| number(item.into()));
+        self.train.items.iter().chain(&self.train.users).for_each(|&id| number(id.into()));
         for case in &self.dev {
+            number(case.query.user.map_or(u64::MAX, u64::from));
             number(case.query.history.len() as u64);
             case.query.history.iter().chain(&case.next).for_each(|&item| number(item.into()));
         }

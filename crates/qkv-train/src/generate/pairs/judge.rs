@@ -32,9 +32,16 @@ pub(super) struct Decoding {
 }
 
 impl Decoding {
-    /// The same, with one beginning at a time.
+    /// The same, with the likeliest unit each time.
     pub(super) fn greedy(self) -> Self {
-        Self { beam: 1, ..self }
+        Self { beam: 1, sampling: None, ..self }
+    }
+
+    /// What a source of so many units counts in a batch: its length, but enough that the texts that are written side by side, and what is
+    /// kept of them, do not become many where sources are short or the beam is wide.
+    fn weight(&self, source: usize) -> usize {
+        const SHORTEST: usize = 8;
+        source.max(SHORTEST).max(2 * self.beam)
     }
 
     /// The same, for texts that so many stand before.
@@ -84,7 +91,8 @@ pub(super) fn write_all(
     stop: &dyn Fn() -> bool,
 ) -> Vec<Vec<Written>> {
     let mut all = vec![Vec::new(); sources.len()];
-    for numbers in plan_in_order(&sources.lengths(), decoding.batch_tokens) {
+    let weights: Vec<usize> = sources.lengths().into_iter().map(|length| decoding.weight(length)).collect();
+    for numbers in plan_in_order(&weights, decoding.batch_tokens) {
         if stop() {
             break;
         }
@@ -206,4 +214,23 @@ pub(super) fn quality(recipe: &Recipe, written: &[String], wanted: &[String]) ->
         ("exact_match", words.exact_match()),
         ("wer", words.item_error_rate()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_texts_are_written_side_by_side_where_sources_are_short_or_the_beam_is_wide() {
+        for beam in [1, 5, 1000] {
+            let mut recipe = Recipe::default();
+            recipe.set(&format!("decoding.beam={beam}")).expect("a number");
+            let decoding = Decoding::of(&recipe);
+            let weights = vec![decoding.weight(1); 10_000];
+            let batches = plan_in_order(&weights, decoding.batch_tokens);
+            let rows = batches.iter().map(Vec::len).max().expect("a batch") * beam;
+            assert!((1..=decoding.batch_tokens).contains(&rows), "{rows} rows of a beam of {beam}");
+        }
+        assert_eq!(Decoding::of(&Recipe::default()).weight(100), 100);
+    }
 }

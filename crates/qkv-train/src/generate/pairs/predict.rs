@@ -38,7 +38,8 @@ impl Translator {
         let arrivals = Arrivals::of(move || stream_pairs(&paths, &options));
         let limit = CHUNK_BATCHES * self.recipe().decoding.batch_tokens;
         let mut done = Predicted::default();
-        let (mut written, mut cut, mut units, mut unknown) = (0_usize, Vec::new(), 0, 0);
+        let (mut written, mut cut, mut units, mut unknown) = (0_usize, 0_usize, 0, 0);
+        let mut first_cut = None;
         while !stop.load(Ordering::Relaxed) {
             let (chunk, end) = arrivals.take(limit, |pair: &Pair| 1 + pair.source.len() / 4, stop);
             let sources = self.sources(chunk.iter().map(|pair| pair.source.as_str()));
@@ -61,7 +62,10 @@ impl Translator {
                 let best = texts.first();
                 done.tokens += best.map_or(0, |best| best.units);
                 written += 1;
-                cut.extend(best.filter(|best| !best.complete).map(|_| written));
+                if best.is_some_and(|best| !best.complete) {
+                    cut += 1;
+                    first_cut.get_or_insert(written);
+                }
             }
             match out.flush() {
                 Ok(()) => {}
@@ -76,10 +80,9 @@ impl Translator {
                 Some(Err(e)) => return Err(e),
             }
         }
-        if let Some(first) = cut.first() {
+        if let Some(first) = first_cut {
             done.warnings.push(format!(
-                "{source}: {} of {written} texts (the first is number {first}) had not come to an end at decoding.max_length = {} and were cut there",
-                cut.len(),
+                "{source}: {cut} of {written} texts (the first is number {first}) had not come to an end at decoding.max_length = {} and were cut there",
                 self.recipe().decoding.max_length
             ));
         }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::GenerateModel;
 use crate::memory;
-use crate::recipe::{Metric, Recipe, Unit};
+use crate::recipe::{Cross, Metric, Pooling, Recipe, Unit};
 use crate::run::{Count, Prepared};
 use crate::tag::{BYTES_PER_PARAMETER, hidden};
 use crate::trainer::{Criterion, Scores, Task};
@@ -39,10 +39,10 @@ impl PairTask {
     pub fn prepare(recipe: &Recipe) -> Result<Self> {
         recipe.check()?;
         check_metric(recipe)?;
+        check_look(recipe)?;
         let options = pair_options(recipe)?;
         let paths = recipe.train_paths()?;
         let mut train = read_pairs(paths.all(), &options)?;
-        check_lengths(recipe, &train, &paths.name())?;
         let (dev, dev_name) = match &recipe.data.dev {
             Some(dev) => (read_pairs(dev.all(), &options)?, dev.name()),
             None => {
@@ -52,7 +52,12 @@ impl PairTask {
                 (dev, paths.name())
             }
         };
-        Self::from_pairs(recipe, &train, &dev, &dev_name)
+        let task = Self::from_pairs(recipe, &train, &dev, &dev_name)?;
+        check_lengths(recipe, &train, &task.train, &paths.name())?;
+        if recipe.data.dev.is_none() {
+            check_lengths(recipe, &dev, &task.dev, &dev_name)?;
+        }
+        Ok(task)
     }
 
     /// The same from pairs in memory; `dev_name` is what messages call the dev set.
@@ -90,8 +95,27 @@ pub fn reads_pairs(recipe: &Recipe) -> Result<bool> {
     if paths.iter().all(|path| matches!(Source::parse(path), Source::Builtin(_))) {
         return Ok(false);
     }
-    let format = options.format.map_or_else(|| stream_pairs(paths, &options).map(|pairs| pairs.format()), Ok)?;
+    let format = match options.format {
+        Some(format) => format,
+        // What the first lines tell is read, and a pipe cannot be read again.
+        None if paths.iter().any(|path| can_be_read_once(path)) => {
+            return Err(Error::Recipe(format!(
+                "data.train: {} can be read only once, and whether it holds a text or pairs is not known before: say so by data.format = \"text\", or a format of pairs such as \"pairs\"",
+                paths.join(" ")
+            )));
+        }
+        None => stream_pairs(paths, &options)?.format(),
+    };
     Ok(format != PairFormat::Text)
+}
+
+/// Whether a source is standard input or a pipe.
+fn can_be_read_once(path: &str) -> bool {
+    match Source::parse(path) {
+        Source::Builtin(_) => false,
+        Source::Stdin => true,
+        Source::File(path) => std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()),
+    }
 }
 
 /// What the user should know of units that training never had.
@@ -129,17 +153,31 @@ fn check_metric(recipe: &Recipe) -> Result<()> {
     }
 }
 
-/// Checks that no text is so long that it must be a mistake. Of subwords, words are counted: there are no fewer of the former.
-fn check_lengths(recipe: &Recipe, pairs: &[Pair], name: &str) -> Result<()> {
+/// Checks what the side that writes needs of a recipe when it looks at what was read.
+fn check_look(recipe: &Recipe) -> Result<()> {
+    let model = &recipe.model;
+    match model.cross {
+        Cross::Attention if model.heads == 0 || !model.d_model.is_multiple_of(model.heads) => {
+            Err(Error::Recipe(format!(
+                "model.d_model ({}) must be divisible by model.heads ({}), which must be at least 1, for model.cross = \"attention\"",
+                model.d_model, model.heads
+            )))
+        }
+        Cross::None if model.pooling == Some(Pooling::Class) => Err(Error::Recipe(
+            "model.pooling = \"class\" is for classify and regress: choose mean, ends or attention for the vector that is fed to every step"
+                .into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that no text is so long that it must be a mistake.
+fn check_lengths(recipe: &Recipe, pairs: &[Pair], encoded: &EncodedPairs, name: &str) -> Result<()> {
     let most = recipe.data.max_tokens;
-    let too_long = |text: &str| {
-        let units = match recipe.input.unit {
-            Unit::Characters => text.chars().count(),
-            _ => text.split_whitespace().count(),
-        };
-        units > most
-    };
-    match pairs.iter().find(|pair| too_long(&pair.source) || pair.target.as_deref().is_some_and(too_long)) {
+    let longest = encoded.sources.lengths().into_iter().zip(encoded.targets.lengths());
+    // (a target has a beginning and an end)
+    let mut longest = longest.map(|(source, target)| source.max(target - 2));
+    match longest.position(|length| length > most).map(|place| &pairs[place]) {
         None => Ok(()),
         Some(pair) => Err(Error::Training(format!(
             "{name}:{}: the pair has a text of more than data.max_tokens = {most} units; split it, or raise data.max_tokens",
@@ -232,6 +270,11 @@ impl Task for PairTask {
         for sequences in [&self.train.sources, &self.train.targets, &self.dev.sources, &self.dev.targets] {
             content.extend(sequences.offsets.as_slice().iter().flat_map(|offset| offset.to_le_bytes()));
             content.extend(sequences.ids.iter().flat_map(|id| id.to_le_bytes()));
+        }
+        // What is written is compared with the texts, of which the units may say less.
+        for text in &self.references {
+            content.extend(text.len().to_le_bytes());
+            content.extend(text.as_bytes());
         }
         files::hash(&content)
     }

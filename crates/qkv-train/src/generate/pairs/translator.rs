@@ -104,18 +104,13 @@ impl Translator {
         })
     }
 
-    /// What is written for each text, best first, as many as the beam is wide. `stop` ends the work early: texts that were not
-    /// begun have none.
-    pub fn translate(&self, sources: &[&str], stop: &dyn Fn() -> bool) -> Vec<Vec<Translation>> {
-        self.translate_from(0, &self.sources(sources.iter().copied()), stop)
-    }
-
     /// Texts as the model reads them.
     pub(super) fn sources<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Sequences {
         self.codecs.sources(texts)
     }
 
-    /// The same for texts that so many stand before: what is drawn for one depends on its number, and on no other text.
+    /// What is written for each of some texts that `first` stand before, best first, as many as the beam is wide. What is drawn for one
+    /// depends on its number, and on no other text. `stop` ends the work early: texts that were not begun have none.
     pub(super) fn translate_from(
         &self,
         first: u64,
