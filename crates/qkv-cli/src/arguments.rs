@@ -172,8 +172,8 @@ pub(crate) struct Embed {
     #[arg(long, value_name = "WORD")]
     pub(crate) nearest: Option<String>,
     /// Neighbours to print
-    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with_all = ["data", "out"], requires = "nearest")]
-    pub(crate) count: usize,
+    #[arg(long, value_name = "N", default_value = "10", conflicts_with_all = ["data", "out"], requires = "nearest")]
+    pub(crate) count: NonZeroUsize,
     /// A text in which the word stands, for its neighbours in context; may be given often
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["data", "out"], requires = "nearest")]
     pub(crate) text: Vec<String>,

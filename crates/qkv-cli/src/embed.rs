@@ -19,7 +19,7 @@ pub(crate) fn embed(options: &Embed, stop: &AtomicBool) -> Result<(), Failure> {
     let kind = FileKind { format: options.format.as_deref(), encoding: options.encoding.as_deref() };
     if let Some(word) = &options.nearest {
         let corpus = options.corpus.as_deref().map(|source| Corpus { source, part, kind });
-        let query = Query { word, count: options.count, layer: options.layer, texts: &options.text, corpus };
+        let query = Query { word, count: options.count.get(), layer: options.layer, texts: &options.text, corpus };
         let found = nearest(&model, &query, stop)?;
         return print(&if options.json { to_json(&found).to_string() } else { to_text(&found) });
     }

@@ -361,6 +361,7 @@ fn wrong_usage_is_refused_in_one_line() {
         (&["--nearest", "saw", "--data", "-"], 2, &["--data -", "name a file"]),
         (&["--nearest", "two words"], 2, &["2 units", "\"two\", \"words\""]),
         (&["--nearest", " "], 2, &["there is no word"]),
+        (&["--nearest", "saw", "--count", "0"], 2, &["--count"]),
     ] {
         assert_refused(&qkv(&[&["embed", model], args].concat()), status, wanted);
     }

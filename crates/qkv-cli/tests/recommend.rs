@@ -247,6 +247,10 @@ fn ratings_are_predicted() {
     let all = std::fs::read_to_string(&data).unwrap().lines().count();
     assert_eq!(examples("train") + examples("dev") + examples("test"), all);
     assert!(examples("train") > 7 * all / 10 && examples("test") > all / 20);
+    // Of the same ratings in another file nothing says which were trained on.
+    assert_eq!(told(&qkv(&["evaluate", &out, &data])), Vec::<&str>::new());
+    let sorted = room.write("sorted.dat", std::fs::read(&data).unwrap());
+    assert!(told(&qkv(&["evaluate", &out, &sorted]))[0].contains("it is not the file that was trained on"));
 
     let asked = room.write("asked.tsv", "u0\ti0\nu0\ti1\nu1\ti0\nwho\ti3\nwho\twhat\n");
     let ended = qkv(&["predict", &out, &asked]);
@@ -362,6 +366,8 @@ fn wrong_usage_is_refused_in_one_line() {
     let few = room.write("few.tsv", "a\tx\t1\na\ty\t5\n");
     refused(&few, &RATINGS, &[&few, "2 ratings are too few"]);
     assert_refused(&qkv(&["evaluate", out, &short]), 1, &[&short, "three items or more"]);
+    let strange = room.write("strange.tsv", "a\tnone\na\tof\na\tthese\n");
+    assert_refused(&qkv(&["evaluate", out, &strange]), 1, &[&strange, "none of the items", "right file?"]);
     assert_refused(&qkv(&["evaluate", out, data, "--split", "train"]), 2, &["--split train", "dev"]);
     assert_refused(&qkv(&["evaluate", out, data, data]), 2, &["one file"]);
     assert_refused(&qkv(&["evaluate", out, data, "--format", "text"]), 2, &["data.format = \"text\"", "ratings"]);

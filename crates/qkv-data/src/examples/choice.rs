@@ -68,7 +68,10 @@ impl Role {
 
     fn none_found(&self, kind: &str, columns: &[&str]) -> Refusal {
         let what = format!("no {kind} has a usual name of a {} ({})", self.name, self.usual.join(", "));
-        Refusal::new(what, format!("name it in {}: there are {}", self.setting(), listed(columns)))
+        Refusal::new(
+            what,
+            format!("give one such a name, or name it in {} to train: there are {}", self.setting(), listed(columns)),
+        )
     }
 }
 
@@ -260,12 +263,18 @@ mod tests {
     fn columns_that_do_not_tell_are_an_error() {
         let message = choose(&roles(None, None, true), &["a", "b", "label"]).unwrap_err();
         assert!(
-            message.contains("no column has a usual name of a text (text, sentence); name it in data.text"),
+            message.contains(
+                "no column has a usual name of a text (text, sentence); give one such a name, or name it in data.text"
+            ),
             "{message}"
         );
         for columns in [&["text", "b", "c"][..], &["text"]] {
             let message = choose(&roles(None, None, true), columns).unwrap_err();
-            assert!(message.contains("usual name of a label (label, class); name it in data.label"), "{message}");
+            assert!(
+                message
+                    .contains("usual name of a label (label, class); give one such a name, or name it in data.label"),
+                "{message}"
+            );
         }
         let message = choose(&roles(None, None, true), &["text", "label", "text"]).unwrap_err();
         assert!(message.contains("more than one column is called \"text\""), "{message}");

@@ -55,9 +55,9 @@ impl Ranks {
         self.mean(|rank| if rank <= k { 1.0 / (rank as f64 + 1.0).log2() } else { 0.0 })
     }
 
-    /// MRR, the mean of `1 / rank`; 0 of none.
+    /// MRR, the mean of `1 / rank`; 0 of none, and of a rank of [`usize::MAX`], which says that the item cannot be ranked.
     pub fn mean_reciprocal_rank(&self) -> f64 {
-        self.mean(|rank| 1.0 / rank as f64)
+        self.mean(|rank| if rank == usize::MAX { 0.0 } else { 1.0 / rank as f64 })
     }
 
     fn mean(&self, gain: impl Fn(usize) -> f64) -> f64 {
@@ -109,6 +109,9 @@ mod tests {
         assert_eq!([0, 1, 3, 10, 100].map(|k| ranks.hit_rate(k)), [0.0, 0.25, 0.5, 0.75, 1.0]);
         assert_eq!([0, 1, 3, 10].map(|k| ranks.ndcg(k)), [0.0, 0.25, 0.375, (1.0 + 0.5 + 1.0 / 3.0) / 4.0]);
         assert!((ranks.mean_reciprocal_rank() - (1.0 + 1.0 / 3.0 + 1.0 / 7.0 + 0.05) / 4.0).abs() < 1e-15);
+        let mut none = Ranks::default();
+        none.add(usize::MAX);
+        assert_eq!([none.mean_reciprocal_rank(), none.hit_rate(10), none.ndcg(10)], [0.0; 3]);
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl Recipe {
         demand((1..=1000).contains(&decoding.beam), "decoding.beam must be from 1 to 1000");
         demand(
             decoding.length_penalty >= 0.0 && decoding.length_penalty.is_finite(),
-            "decoding.length_penalty must not be negative",
+            "decoding.length_penalty must be a number from 0 on",
         );
         demand(
             decoding.top_p.is_none_or(|share| share > 0.0 && share <= 1.0),
@@ -275,13 +275,11 @@ impl Recipe {
             let count = paths.as_ref().map_or(1, |paths| paths.all().len());
             demand((1..=2).contains(&count), &format!("{key} names {count} files: one, or two of parallel text"));
         }
-        demand(
-            decoding.max_length > 0 && decoding.top_k != Some(0),
-            "decoding.max_length and top_k must be at least 1",
-        );
+        demand(decoding.max_length > 0, "decoding.max_length must be at least 1");
+        demand(decoding.top_k != Some(0), "decoding.top_k must be at least 1");
         demand(
             decoding.temperature >= 0.0 && decoding.temperature.is_finite(),
-            "decoding.temperature must not be negative; 0 takes the likeliest",
+            "decoding.temperature must be a number from 0 on; 0 takes the likeliest",
         );
         demand(
             training.learning_rate > 0.0 && training.learning_rate.is_finite(),

@@ -73,6 +73,11 @@ impl Recommender {
                 "{data}: no user has three items or more, so nothing is held out to judge by: give longer histories"
             )));
         }
+        if held_out.cases.iter().all(|case| case.next.is_none()) {
+            return Err(Error::Training(format!(
+                "{data}: none of the items that are held out was seen in training: is it the right file?"
+            )));
+        }
         let reached = Ranking::of(&self.recipe).judge(&self.model, &held_out.cases);
         Ok(Judgement {
             examples: held_out.cases.len(),

@@ -78,8 +78,22 @@ impl Rater {
             remarks: Vec::new(),
             details: Vec::new(),
             seconds: start.elapsed().as_secs_f64(),
-            warnings: placed.warnings(data),
+            warnings: self
+                .foreign(data, placed.len(), ratings.ratings.len())
+                .into_iter()
+                .chain(placed.warnings(data))
+                .collect(),
         })
+    }
+
+    /// What the user should know of a file that is not the one trained on: its parts mean nothing.
+    fn foreign(&self, data: &str, judged: usize, all: usize) -> Option<String> {
+        let place =
+            |path: &str| std::fs::canonicalize(path).map_or_else(|_| path.into(), std::path::PathBuf::into_os_string);
+        let trained = self.recipe.train_path().ok().filter(|path| place(path) != place(data))?;
+        Some(format!(
+            "{data}: it is not the file that was trained on, {trained}; which ratings are judged ({judged} of {all}) is told by their place in that file, and if they stand here in another order most of them were trained on"
+        ))
     }
 
     /// Reads users and items from `source`, a path or `-`, and writes each pair to `out` with the rating that the model
