@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a unit costs when a text is written, by how long the text is already.
 
-    python bench/decode.py [--qkv target/release/qkv] [--rounds 5]
+    python bench/decode.py [--qkv target/release/qkv] [--rounds 15]
 
 Makes a language model of 4 layers of width 256 with a context of 2,048 characters (trained for one step: what it writes does
 not matter), lets it write 100 to 2,048 characters from an empty prompt, and prints the time a character, without the start of
@@ -22,7 +22,7 @@ LENGTHS = [1, 100, 256, 512, 1024, 2047]
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--qkv", default="target/release/qkv")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

@@ -96,7 +96,18 @@ fn read_lines(mut lines: Lines, vocabulary: &Vocabulary) -> Result<WordVectors> 
             let what = format!("expected a word and {dim} numbers, found {} numbers", text.split(' ').count() - 1);
             Error::malformed(&name, line.number, what, "every word needs as many as the first; is the file cut short?")
         })?;
+        let number = |value: &str| {
+            value.parse().ok().filter(|value: &f32| value.is_finite()).ok_or_else(|| {
+                let what = format!("{} is not a finite number", quote(value));
+                let mend = "each line is a word and its numbers, parted by single spaces";
+                Error::malformed(&name, line.number, what, mend)
+            })
+        };
         words += 1;
+        if words == 1 {
+            // A file of something else may have no word that is known.
+            values.split(' ').try_for_each(|value| number(value).map(drop))?;
+        }
         let id = vocabulary.id(word);
         let how = if vocabulary.words().get(id as usize).is_some_and(|known| known == word) {
             Found::AsWritten
@@ -109,15 +120,7 @@ fn read_lines(mut lines: Lines, vocabulary: &Vocabulary) -> Result<WordVectors> 
         found[id as usize] = how;
         let start = id as usize * dim;
         for (place, value) in rows[start..start + dim].iter_mut().zip(values.split(' ')) {
-            *place = value.parse().ok().filter(|value: &f32| value.is_finite()).ok_or_else(|| {
-                let what = format!("{} is not a finite number", quote(value));
-                Error::malformed(
-                    &name,
-                    line.number,
-                    what,
-                    "each line is a word and its numbers, parted by single spaces",
-                )
-            })?;
+            *place = number(value)?;
         }
     }
     let Some(dim) = dim.filter(|_| words > 0) else {
@@ -186,6 +189,7 @@ mod tests {
             ("2 2\na 1 x\n", "x.vec:2: \"x\" is not a finite number"),
             ("a 1 nan\n", "x.vec:1: \"nan\" is not a finite number"),
             ("a  1\n", "x.vec:1: \"\" is not a finite number"),
+            ("nobody knows\n", "x.vec:1: \"knows\" is not a finite number"),
             ("word\n", "x.vec:1: there are no numbers"),
             ("5 0\n", "x.vec:1: there are no numbers"),
             ("2 99999999999999999\n", "x.vec:1: vectors of 99999999999999999 numbers are too long"),

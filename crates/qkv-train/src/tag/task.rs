@@ -259,6 +259,12 @@ pub(crate) fn read_options(recipe: &Recipe, part: Part) -> Result<ReadOptions> {
 pub(crate) fn read_pretrained(recipe: &mut Recipe, vocabulary: &Vocabulary) -> Result<Option<Vec<f32>>> {
     let Some(path) = &recipe.input.vectors else { return Ok(None) };
     let vectors = read_vectors(path.as_str(), vocabulary)?;
+    if vectors.found_count() == 0 {
+        return Err(Error::Training(format!(
+            "{path}: none of the {} words of training has a vector in it: is it the right file of input.vectors?",
+            vocabulary.len() - 1
+        )));
+    }
     match recipe.input.embedding_dim {
         Some(dim) if dim != vectors.dim => {
             return Err(Error::Recipe(format!(
