@@ -179,6 +179,12 @@ fn a_huge_line_is_a_text_like_any_other() {
     let answers: Vec<_> = answers.lines().map(json).collect();
     assert_eq!((answers.len(), answers[0]["text"].as_str().unwrap().len()), (2, 80_000));
     assert!(answers.iter().all(|answer| answer["label"].is_string()));
+    // Of a million words each would look at all others, and that would never end.
+    let endless = room.write("endless.txt", "they saw a park ".repeat(250_000));
+    let wanted = [&endless, "text 1 has 1000000 units", "model.window"];
+    assert_refused(&qkv(&["predict", model, &endless]), 1, &wanted);
+    let out = room.name("endless.npy");
+    assert_refused(&qkv(&["embed", model, &endless, "--out", &out]), 1, &wanted[1..]);
     let data = room.write("long.txt", format!("a b\nb {}\n", "word ".repeat(2000)).repeat(8));
     let never = room.name("never");
     assert_refused(&qkv(&training(&data, &never, &[])), 1, &[&data, "2000 words", "data.max_tokens = 1024"]);

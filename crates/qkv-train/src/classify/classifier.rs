@@ -14,6 +14,7 @@ use super::model::{ClassifyModel, ClassifySizes};
 use super::task::labelled_options;
 use super::units::{Units, noun};
 use crate::error::Result;
+use crate::longest::check_longest;
 use crate::model::{FileKind, Judgement};
 use crate::model_dir::ModelDir;
 use crate::numbers::argmax;
@@ -94,6 +95,7 @@ impl Classifier {
         let (wanted, unseen) = self.answers.wanted(&texts, data)?;
         let start = Instant::now();
         let encoded = self.units.encode(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
+        check_longest(&self.recipe, data, 0, encoded.lengths())?;
         let reached = judge(&self.outputs(&encoded), &self.answers, &wanted);
         let seconds = start.elapsed().as_secs_f64();
         let mut remarks = Vec::new();

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::classifier::{Classifier, Prediction, unknown_texts, unknown_warning};
 use crate::arrivals::Arrivals;
 use crate::error::{Error, Result};
+use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 
 /// Batches taken into memory at once.
@@ -49,6 +50,7 @@ impl Classifier {
             let (chunk, end) = arrivals.take(limit, size, stop);
             let texts: Vec<&str> = chunk.iter().map(|(_, text)| text.text.as_str()).collect();
             let encoded = self.encode(&texts);
+            check_longest(self.recipe(), source, done.examples, encoded.lengths())?;
             unknown += unknown_texts(&encoded);
             labelled += chunk.iter().filter(|(format, text)| guessed && self.begins_with_label(*format, text)).count();
             match write_all(&texts, &self.predict_encoded(&encoded), self.gives_labels(), style, out) {

@@ -17,6 +17,7 @@ pub use nearest::{Nearest, Neighbour, Occurrence, OneHot, Query, nearest};
 pub use write::{Request, Written, write_vectors};
 
 use crate::error::{Error, Result};
+use crate::longest::check_longest;
 use crate::model::FileKind;
 use crate::recipe::Recipe;
 
@@ -53,6 +54,11 @@ pub(crate) trait Embed {
 
     /// The recipe that it was trained by.
     fn recipe(&self) -> &Recipe;
+
+    /// Whether a long text is cut into pieces that do not see each other.
+    fn cuts_texts(&self) -> bool {
+        false
+    }
 
     /// Elements of a vector.
     fn d_model(&self) -> usize {
@@ -137,6 +143,9 @@ fn for_each(
             continue;
         }
         let lengths: Vec<usize> = chunk.iter().map(|text| text.units.len()).collect();
+        if !model.cuts_texts() {
+            check_longest(model.recipe(), "what is read", done, lengths.iter().copied())?;
+        }
         let mut vectors = vec![Vec::new(); chunk.len()];
         for numbers in plan_in_order(&lengths, model.batch_tokens()) {
             if stop.load(Ordering::Relaxed) {

@@ -29,6 +29,10 @@ impl Embed for Generator {
         self.recipe()
     }
 
+    fn cuts_texts(&self) -> bool {
+        true
+    }
+
     fn is_spaced(&self) -> bool {
         self.codec().unit() == Unit::Words
     }

@@ -8,6 +8,7 @@ use qkv_data::{Column, Sentence, stream, write_labelled};
 use super::Tagger;
 use crate::arrivals::Arrivals;
 use crate::error::{Error, Result};
+use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 
 /// Words taken into memory at once, in batches.
@@ -39,6 +40,7 @@ impl Tagger {
         let (mut replaced, mut known) = (0, 0);
         while !stop.load(Ordering::Relaxed) {
             let (chunk, end) = sentences.take(limit, |sentence: &Sentence| sentence.words.len(), stop);
+            check_longest(self.recipe(), source, done.examples, chunk.iter().map(|sentence| sentence.words.len()))?;
             done.examples += chunk.len();
             done.tokens += chunk.iter().map(|sentence| sentence.words.len()).sum::<usize>();
             for label in chunk.iter().filter_map(|sentence| sentence.labels.as_ref()).flatten() {

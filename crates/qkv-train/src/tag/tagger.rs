@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{ModelSizes, TagModel, affix_options};
 use super::task::{UPOS, counted_targets, read_options};
 use crate::error::{Error, Result};
+use crate::longest::check_longest;
 use crate::metrics::{EntityCounts, is_bio, share};
 use crate::model::{FileKind, Judgement};
 use crate::model_dir::ModelDir;
@@ -154,6 +155,7 @@ impl Tagger {
                 "{data}: none of its labels was seen in training: is it the right file, and the right column?"
             )));
         }
+        check_longest(&self.recipe, data, 0, encoded.lengths())?;
         let mut result = evaluate(&self.model, &encoded, &self.labels, self.recipe.decoding.batch_tokens);
         result.warnings = unseen
             .iter()

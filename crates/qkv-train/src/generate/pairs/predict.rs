@@ -10,6 +10,7 @@ use super::Translator;
 use super::translator::Translation;
 use crate::arrivals::Arrivals;
 use crate::error::{Error, Result};
+use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 
 /// Batches taken into memory at once.
@@ -43,6 +44,7 @@ impl Translator {
         while !stop.load(Ordering::Relaxed) {
             let (chunk, end) = arrivals.take(limit, |pair: &Pair| 1 + pair.source.len() / 4, stop);
             let sources = self.sources(chunk.iter().map(|pair| pair.source.as_str()));
+            check_longest(self.recipe(), source, done.examples, sources.lengths())?;
             let (of_these, all) = sources.unknown();
             (unknown, units) = (unknown + of_these, units + all);
             let mut texts = self.translate_from(done.examples as u64, &sources, &|| stop.load(Ordering::Relaxed));

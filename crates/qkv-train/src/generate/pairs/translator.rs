@@ -13,6 +13,7 @@ use super::judge::{Decoding, Written, judge_loss, quality, write_all};
 use super::task::{pair_options, unknown_warnings};
 use crate::error::{Error, Result};
 use crate::generate::GenerateModel;
+use crate::longest::check_longest;
 use crate::model::{Detail, FileKind, Judgement};
 use crate::model_dir::ModelDir;
 use crate::recipe::Recipe;
@@ -84,6 +85,7 @@ impl Translator {
         }
         let start = Instant::now();
         let encoded = EncodedPairs::of(&self.codecs, &pairs);
+        check_longest(&self.recipe, &name, 0, encoded.sources.lengths())?;
         let reached = judge_loss(&self.model, &encoded, self.recipe.decoding.batch_tokens);
         let written = self.translations(&encoded, &|| false);
         let texts: Vec<String> =

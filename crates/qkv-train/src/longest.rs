@@ -1,0 +1,47 @@
+//! How long a text may be: what full attention takes grows with the square of it, and nothing is heard of it meanwhile.
+
+use crate::error::{Error, Result};
+use crate::recipe::{Mixer, Recipe};
+
+/// Units of a text, each of which looks at all others, at most: some minutes for each layer and head.
+const MOST: usize = 200_000;
+
+/// Checks that none of some texts is so long that a model without a window would not come to its end. `name` is what messages call
+/// their source, of which so many texts stand `before` them.
+///
+/// # Errors
+/// If one is.
+pub(crate) fn check_longest(
+    recipe: &Recipe,
+    name: &str,
+    before: usize,
+    lengths: impl IntoIterator<Item = usize>,
+) -> Result<()> {
+    if recipe.model.mixer != Mixer::Attention || recipe.model.window.is_some() {
+        return Ok(());
+    }
+    match lengths.into_iter().enumerate().find(|(_, length)| *length > MOST) {
+        None => Ok(()),
+        Some((place, length)) => Err(Error::Training(format!(
+            "{name}: text {} has {length} units, each of which would look at all others, and more than {MOST} take hours: split it, or train with model.window",
+            before + place + 1
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_attention_has_a_limit_that_windows_and_other_mixers_do_not_have() {
+        let mut recipe = Recipe::default();
+        assert!(check_longest(&recipe, "x", 0, [0, MOST]).is_ok());
+        let told = check_longest(&recipe, "x", 5, [3, MOST + 1]).expect_err("too long").to_string();
+        assert!(told.starts_with("x: text 7 has 200001 units"), "{told}");
+        recipe.model.window = Some(8);
+        assert!(check_longest(&recipe, "x", 0, [MOST + 1]).is_ok());
+        (recipe.model.window, recipe.model.mixer) = (None, Mixer::Rnn);
+        assert!(check_longest(&recipe, "x", 0, [MOST + 1]).is_ok());
+    }
+}
