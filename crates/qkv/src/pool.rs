@@ -65,8 +65,9 @@ fn take_best<T>(
 struct Free {
     buffers: Vec<Idle<Vec<Line>>>,
     vectors: Vec<Idle<Vec<f32>>>,
-    /// What attention computes in. These stay as large as the largest call has made them, one for each caller at a time.
-    workspaces: Vec<Workspace>,
+    /// What attention computes in, each with the thread that had it. These stay as large as the largest call has made them, one for
+    /// each caller at a time.
+    workspaces: Vec<(Option<usize>, Workspace)>,
 }
 
 impl Pool {
@@ -105,9 +106,14 @@ impl Pool {
 
     /// Calls `run` with a workspace of attention, which is kept for the next call.
     pub fn with_workspace<R>(&self, run: impl FnOnce(&mut Workspace) -> R) -> R {
-        let mut workspace = self.lock().workspaces.pop().unwrap_or_default();
+        let thread = rayon::current_thread_index();
+        let mut workspace = {
+            let workspaces = &mut self.lock().workspaces;
+            let own = workspaces.iter().rposition(|(of, _)| *of == thread);
+            own.map(|at| workspaces.swap_remove(at)).or_else(|| workspaces.pop()).unwrap_or_default().1
+        };
         let result = run(&mut workspace);
-        self.lock().workspaces.push(workspace);
+        self.lock().workspaces.push((thread, workspace));
         result
     }
 
@@ -116,7 +122,9 @@ impl Pool {
         let free = self.lock();
         let buffers = free.buffers.iter().map(|idle| idle.memory.len() * size_of::<Line>());
         let vectors = free.vectors.iter().map(|idle| idle.memory.capacity() * size_of::<f32>());
-        buffers.sum::<usize>() + vectors.sum::<usize>() + free.workspaces.iter().map(Workspace::bytes).sum::<usize>()
+        buffers.sum::<usize>()
+            + vectors.sum::<usize>()
+            + free.workspaces.iter().map(|(_, workspace)| workspace.bytes()).sum::<usize>()
     }
 
     fn lock(&self) -> MutexGuard<'_, Free> {

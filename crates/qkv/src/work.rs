@@ -3,6 +3,7 @@
 //! Rayon gives the threads. Within one call the tasks are handed out by a counter, and who finds none left waits for the others
 //! awake: a thread that rayon has put to sleep takes longer to wake, some 50 µs, than many a call takes.
 
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -21,7 +22,7 @@ const LOOKS_AT_ONCE: usize = 1 << 12;
 /// with it. So a run may wait for an earlier one.
 pub(crate) fn in_order(count: usize, run: impl Fn(usize) + Sync) {
     let workers = count.min(rayon::current_num_threads()).min(cores());
-    if workers <= 1 {
+    if workers <= 1 || is_alone() {
         return (0..count).for_each(run);
     }
     let (next, done, abandoned) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
@@ -42,6 +43,28 @@ pub(crate) fn in_order(count: usize, run: impl Fn(usize) + Sync) {
             if look.is_multiple_of(LOOKS_AT_ONCE) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
     });
+}
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `run`, all of whose work stays on the calling thread: it is a task among many.
+pub(crate) fn alone<R>(run: impl FnOnce() -> R) -> R {
+    /// Puts back what was, also behind a panic.
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _back = Back(ALONE.replace(true));
+    run()
+}
+
+/// Whether the calling thread works for itself.
+pub(crate) fn is_alone() -> bool {
+    ALONE.get()
 }
 
 /// Calls `run` on each task, as [`in_order`] calls it on numbers.

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::pipeline::Tally;
 use super::plan::Plan;
+use crate::work;
 
 /// Scratch memory of attention. It grows to what the largest call needs and is kept: a second call of the same shape, with
 /// the same number of threads, from a thread of the pool, allocates nothing. (To hand work to a pool from outside, rayon itself
@@ -59,7 +60,10 @@ impl Workspace {
         if self.threads.len() < threads {
             self.threads.resize_with(threads, Mutex::default);
         }
-        for buffer in &mut self.threads[..threads] {
+        // A call that keeps to its thread needs the memory of that one alone.
+        let own = rayon::current_thread_index().unwrap_or(0);
+        let needed = if work::is_alone() { own..own + 1 } else { 0..threads };
+        for buffer in &mut self.threads[needed] {
             buffer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).numbers.reserve(len);
         }
     }

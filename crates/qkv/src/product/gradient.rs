@@ -13,7 +13,7 @@ const FEW_TASK_ROWS: usize = SLAB / 2;
 
 /// Rows of a batch that are summed before a tile of the result is put down: as many as leave a slab of the right operand in
 /// the first-level cache.
-const SUMMED: usize = 112;
+const SUMMED: usize = 128;
 
 /// Rows between the one that is added and the one whose cache lines are asked for: some 200 cycles.
 const AHEAD: usize = 16;

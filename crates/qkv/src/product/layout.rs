@@ -3,6 +3,7 @@
 use super::Dropping;
 use crate::attention::pack::SLAB;
 use crate::isa::{Target, isa_dispatch};
+use crate::offsets::Offsets;
 
 /// Rows of a block at most: four tiles, which at 256 columns leave most of a second-level cache to the panels.
 const MOST_ROWS: usize = 56;
@@ -15,6 +16,13 @@ const FEW_BLOCKS: usize = 8;
 
 /// Many blocks come in multiples of this, so that two threads have done as many at the end.
 const EVEN: usize = 2;
+
+/// So many blocks need not be even.
+const MANY_BLOCKS: usize = 16;
+
+/// Rows of the longest set that is a block by itself, and of several sets that are one together.
+const MOST_ROWS_OF_A_SET: usize = 128;
+const MOST_ROWS_OF_SETS: usize = 64;
 
 /// `dim` rounded up to whole slabs.
 pub(crate) fn padded(dim: usize) -> usize {
@@ -38,6 +46,18 @@ impl RowBlocks {
             many => many.next_multiple_of(EVEN),
         };
         Self { rows, height: rows.div_ceil(count).max(1) }
+    }
+
+    /// Blocks of whole sets, where all sets are of one length and there are enough of them.
+    pub(crate) fn of_sets(sets: &Offsets) -> Option<Self> {
+        let length = sets.lengths().next()?;
+        if !(FEW_ROWS..=MOST_ROWS_OF_A_SET).contains(&length) || sets.lengths().any(|other| other != length) {
+            return None;
+        }
+        let together = (MOST_ROWS_OF_SETS / length).max(1);
+        let blocks = Self { rows: sets.tokens(), height: length * together };
+        let count = blocks.count();
+        (count >= FEW_BLOCKS && (count.is_multiple_of(EVEN) || count >= MANY_BLOCKS)).then_some(blocks)
     }
 
     /// How many blocks.
@@ -150,3 +170,20 @@ isa_dispatch!(
         rows: Rows<'_>, first_row: usize, drop: Option<Dropping>, height: usize, slabs: &mut [f32], sums: &mut [f32],
     ) = pack_dropped_body
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_one_length_are_cut_between_them() {
+        let of = |lengths: &[usize]| RowBlocks::of_sets(&Offsets::from_lengths(lengths.iter().copied()));
+        assert_eq!(of(&[64; 12]), Some(RowBlocks { rows: 768, height: 64 }));
+        assert_eq!(of(&[20; 50]), Some(RowBlocks { rows: 1000, height: 60 }));
+        assert_eq!(of(&[128; 8]).map(RowBlocks::count), Some(8));
+        // of several lengths, too long, too short, too few, and few that leave a thread idle
+        for lengths in [&[64, 64, 63][..], &[129; 9], &[15; 90], &[64; 7], &[64; 9], &[]] {
+            assert_eq!(of(lengths), None, "{lengths:?}");
+        }
+    }
+}

@@ -279,7 +279,11 @@ fn wide_results_equal_the_reference() {
 
 #[test]
 fn one_operation_is_the_same_as_all_of_its_steps() {
-    let shapes: [(&[usize], usize, usize); 6] = [
+    let shapes: [(&[usize], usize, usize); 9] = [
+        // sets of one length, which are tasks of their own: with a last block of fewer, of one each, and too long for it
+        (&[17; 50], 20, 2),
+        (&[64; 8], 64, 4),
+        (&[129; 8], 6, 1),
         (&[], 6, 1),
         (&[0, 0], 20, 2),
         (&[1], 64, 4),
@@ -303,7 +307,8 @@ fn one_operation_is_the_same_as_all_of_its_steps() {
 
 #[test]
 fn threads_and_what_a_pool_held_do_not_change_the_bits() {
-    for case in cases(&[60, 0, 71, 3], 72, 2) {
+    let [ragged, even]: [&[usize]; 2] = [&[60, 0, 71, 3], &[40; 10]];
+    for case in [ragged, even].into_iter().flat_map(|lengths| cases(lengths, 72, 2)) {
         let (parameters, d_out) = (case.parameters(), case.d_out());
         let all = |pool: &Pool| {
             let (out, gradients) = case.ours(&parameters, &d_out, pool);
@@ -320,7 +325,8 @@ fn threads_and_what_a_pool_held_do_not_change_the_bits() {
 
 #[test]
 fn a_set_has_the_bits_that_it_has_alone() {
-    for case in cases(&[40, 0, 33], 72, 2) {
+    let [ragged, even]: [&[usize]; 2] = [&[40, 0, 33], &[33; 8]];
+    for case in [ragged, even].into_iter().flat_map(|lengths| cases(lengths, 72, 2)) {
         let case = Case { attention_dropout: None, dropout: None, rotary: false, ..case };
         let (parameters, d_out) = (case.parameters(), case.d_out());
         let (out, _) = case.ours(&parameters, &d_out, &poisoned());
