@@ -5,7 +5,9 @@ mod common;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
-use common::{Batch, CAUSAL_ROTARY, Model, Numbers, RELATIVE, assert_close, encoder, gradients, parameters, train};
+use common::{
+    Batch, CAUSAL_ROTARY, GRID, Model, Numbers, RELATIVE, assert_close, encoder, gradients, parameters, train,
+};
 use qkv::activation::Activation;
 use qkv::options::{Mask, Normalizer, ScoreActivation};
 use qkv_nn::attention::Score;
@@ -19,14 +21,15 @@ fn cpu() -> Device {
     Device::flex().autodiff()
 }
 
-/// Attention with a norm before and after, and attention that looks back alone.
-const ATTENTIONS: [EncoderOptions; 3] = [
+/// Attention with a norm before and after, attention that looks back alone, and attention over grids.
+const ATTENTIONS: [EncoderOptions; 4] = [
     encoder(MixerOptions::Attention(RELATIVE), NormPlace::Before),
     encoder(MixerOptions::Attention(RELATIVE), NormPlace::After),
     encoder(MixerOptions::Attention(CAUSAL_ROTARY), NormPlace::Before),
+    EncoderOptions { geometry: GRID, ..encoder(MixerOptions::Attention(RELATIVE), NormPlace::Before) },
 ];
 
-/// Each mixer, and attention in each of its kinds, with norms before and after and all kinds of positions.
+/// Each mixer, and attention in each of its kinds, with norms before and after and all kinds of positions, on lines and on grids.
 fn every_encoder() -> Vec<EncoderOptions> {
     let window = Mask::Window { left: 3, right: 2 };
     let attentions = [
@@ -52,15 +55,15 @@ fn every_encoder() -> Vec<EncoderOptions> {
     let positions =
         [PositionsOptions::None, PositionsOptions::Sinusoidal, PositionsOptions::Learned { max_positions: 9 }];
     let activations = [Activation::Gelu, Activation::Relu];
-    mixers
+    let on_lines = mixers
         .flat_map(|mixer| [NormPlace::Before, NormPlace::After].map(|norm| encoder(mixer, norm)))
         .enumerate()
         .map(|(n, options)| EncoderOptions {
             positions: positions[n % 3],
             activation: activations[n / 2 % 2],
             ..options
-        })
-        .collect()
+        });
+    on_lines.flat_map(|options| [options, EncoderOptions { geometry: GRID, ..options }]).collect()
 }
 
 #[test]
@@ -107,7 +110,10 @@ fn three_steps_give_the_same_bits_on_any_number_of_threads() {
     // Long enough that the kernels have work for several threads.
     let batches = [1, 2, 3].map(|seed| Batch::new(&[700, 3, 0, 129, 400, 65, 1], seed));
     let mixers = [MixerOptions::Cnn { radius: 1 }, MixerOptions::Rnn { hidden: 16, directions: Directions::Both }];
-    for options in ATTENTIONS.into_iter().chain(mixers.map(|mixer| encoder(mixer, NormPlace::After))) {
+    let others = mixers.map(|mixer| encoder(mixer, NormPlace::After));
+    let positions = PositionsOptions::Learned { max_positions: 9 };
+    let convolution = EncoderOptions { geometry: GRID, positions, ..others[0] };
+    for options in ATTENTIONS.into_iter().chain(others).chain([convolution]) {
         let on = |threads: usize, awake: bool| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool of few threads");
             pool.install(|| bits(&options, &batches, awake))

@@ -8,15 +8,19 @@ mod common;
 use burn::tensor::Device;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use burn::tensor::{DeviceType, Tensor};
-use common::{Batch, CAUSAL_ROTARY, Model, Numbers, RELATIVE, assert_close, encoder, gradients, parameters, train};
+use common::{
+    Batch, CAUSAL_ROTARY, GRID, Model, Numbers, RELATIVE, assert_close, encoder, gradients, parameters, train,
+};
 use qkv_nn::composed;
 use qkv_nn::layers::{EncoderOptions, MixerOptions, NormPlace};
 use qkv_nn::optim::FusedAdamW;
 
-const ENCODERS: [EncoderOptions; 3] = [
+const ENCODERS: [EncoderOptions; 5] = [
     encoder(MixerOptions::Attention(RELATIVE), NormPlace::Before),
     encoder(MixerOptions::Attention(CAUSAL_ROTARY), NormPlace::After),
     encoder(MixerOptions::Cnn { radius: 1 }, NormPlace::After),
+    EncoderOptions { geometry: GRID, ..encoder(MixerOptions::Attention(RELATIVE), NormPlace::Before) },
+    EncoderOptions { geometry: GRID, ..encoder(MixerOptions::Cnn { radius: 1 }, NormPlace::Before) },
 ];
 
 /// What comes of a fresh model.

@@ -17,8 +17,8 @@ use qkv::options::{Mask, Normalizer};
 use qkv::random::Key;
 use qkv_nn::attention::{Layout, Score};
 use qkv_nn::layers::{
-    Encoder, EncoderOptions, Init, Linear, MixerOptions, NormPlace, Pass, PositionsOptions, SelfAttentionOptions,
-    TextEmbedding, TextEmbeddingOptions,
+    Encoder, EncoderOptions, Geometry, Init, Linear, MixerOptions, NormPlace, Pass, PositionsOptions,
+    SelfAttentionOptions, TextEmbedding, TextEmbeddingOptions,
 };
 use qkv_nn::ops::cross_entropy;
 use qkv_nn::optim::FusedAdamW;
@@ -251,6 +251,7 @@ impl Model {
             norm: NormPlace::Before,
             activation: Activation::Gelu,
             positions: PositionsOptions::None,
+            geometry: Geometry::Line,
             dropout: DROPOUT,
             hidden_dropout: 0.0,
         };

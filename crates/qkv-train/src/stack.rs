@@ -7,7 +7,7 @@ use qkv::activation::Activation;
 use qkv::options::{Mask, Normalizer};
 use qkv_nn::attention::Score;
 use qkv_nn::layers::{
-    CrossAttentionOptions, DecoderOptions, Directions, EncoderOptions, MixerOptions, NormPlace, PoolingKind,
+    CrossAttentionOptions, DecoderOptions, Directions, EncoderOptions, Geometry, MixerOptions, NormPlace, PoolingKind,
     PositionsOptions, SelfAttentionOptions,
 };
 
@@ -122,6 +122,7 @@ fn stack_options(recipe: &Recipe, layers: usize, max_positions: usize, sees: See
             Positions::Sinusoidal => PositionsOptions::Sinusoidal,
             Positions::Learned => PositionsOptions::Learned { max_positions },
         },
+        geometry: Geometry::Line,
         dropout: training.dropout as f32,
         hidden_dropout: training.dropout as f32,
     }
@@ -132,11 +133,12 @@ pub(crate) fn encoder_parameters(options: &EncoderOptions) -> u128 {
     let [d, ff, layers] = [options.d_model, options.d_ff, options.layers].map(|n| n as u128);
     let linear = |dim_in: u128, dim_out: u128| dim_in * dim_out + dim_out;
     let norm = 2 * d;
+    let geometry = options.geometry;
     let positions = match options.positions {
-        PositionsOptions::Learned { max_positions } => max_positions as u128 * d,
+        PositionsOptions::Learned { max_positions } => geometry.learned_positions(max_positions) as u128 * d,
         PositionsOptions::None | PositionsOptions::Sinusoidal => 0,
     };
-    let window = |radius: usize| linear((2 * radius as u128 + 1) * d, d) + norm;
+    let window = |radius: usize| linear(geometry.window(radius) as u128 * d, d) + norm;
     let mixers = match options.mixer {
         MixerOptions::None => 0,
         MixerOptions::Window { radius } => window(radius),
@@ -146,7 +148,8 @@ pub(crate) fn encoder_parameters(options: &EncoderOptions) -> u128 {
             layers * (count * (linear(d, 4 * h) + 4 * h * h) + linear(count * h, d) + norm)
         }
         MixerOptions::Attention(attention) => {
-            let bias = attention.relative_range.map_or(0, |range| (2 * range as u128 + 1) * attention.heads as u128);
+            let bias = attention.relative_range.map_or(0, |range| geometry.relative_buckets(range));
+            let bias = bias as u128 * attention.heads as u128;
             let additive = if matches!(attention.score, Score::Additive { .. }) { d } else { 0 };
             layers * (4 * linear(d, d) + bias + additive + norm)
         }

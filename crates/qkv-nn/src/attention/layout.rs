@@ -13,6 +13,7 @@ use qkv::gather::NONE;
 use crate::ops::RotaryAngles;
 
 use super::Mask;
+use super::grid::{self, Grid, Place, Relative};
 use super::tiles::{TILE_Q, Tiles};
 
 /// Vectors of a set that is attended alone.
@@ -23,10 +24,15 @@ const LONG: usize = 4 * TILE_Q;
 pub struct Layout {
     queries: Offsets,
     keys: Offsets,
+    /// Of each set; empty if no set has one.
+    grids: Vec<Grid>,
     grouped: OnceCell<Grouped>,
     tiles: RefCell<Vec<(Mask, Tiles)>>,
     windows: RefCell<BTreeMap<usize, Arc<[u32]>>>,
-    rotary: RefCell<BTreeMap<usize, Arc<RotaryAngles>>>,
+    squares: RefCell<BTreeMap<usize, Arc<[u32]>>>,
+    relative: RefCell<BTreeMap<usize, Arc<Relative>>>,
+    /// By width of a head, and whether grids are looked at.
+    rotary: RefCell<BTreeMap<(usize, bool), Arc<RotaryAngles>>>,
 }
 
 /// All sets that have a query, grouped by length.
@@ -62,7 +68,24 @@ pub(super) struct Set {
 impl Layout {
     /// The layout of a batch that attends to itself, and whose sets own the rows that `offsets` says.
     pub fn new(offsets: Offsets) -> Self {
-        Self::of(offsets.clone(), offsets)
+        Self::of(offsets.clone(), offsets, Vec::new())
+    }
+
+    /// The same, where vectors of each set lie on a grid: `grids` has one for each set. Whether a layer looks at them is its own
+    /// choice; attention without a bias of places does not.
+    ///
+    /// # Panics
+    /// If there is not a grid for each set, or one reaches beyond the end of its set.
+    pub fn with_grids(offsets: Offsets, grids: Vec<Grid>) -> Self {
+        assert_eq!(offsets.sets(), grids.len(), "layout: {} sets, {} grids", offsets.sets(), grids.len());
+        for (set, (length, grid)) in offsets.lengths().zip(&grids).enumerate() {
+            let end = grid.rows.checked_mul(grid.columns).and_then(|len| len.checked_add(grid.first));
+            assert!(
+                end.is_some_and(|end| end <= length),
+                "layout: {grid:?} does not fit into set {set}, which has {length} vectors"
+            );
+        }
+        Self::of(offsets.clone(), offsets, grids)
     }
 
     /// The layout of a batch of queries that attend to the keys of another.
@@ -72,16 +95,19 @@ impl Layout {
     pub fn cross(queries: Offsets, keys: Offsets) -> Self {
         let (of_queries, of_keys) = (queries.sets(), keys.sets());
         assert_eq!(of_queries, of_keys, "attention: {of_queries} sets of queries, {of_keys} of keys");
-        Self::of(queries, keys)
+        Self::of(queries, keys, Vec::new())
     }
 
-    fn of(queries: Offsets, keys: Offsets) -> Self {
+    fn of(queries: Offsets, keys: Offsets, grids: Vec<Grid>) -> Self {
         Self {
             queries,
             keys,
+            grids,
             grouped: OnceCell::new(),
             tiles: RefCell::default(),
             windows: RefCell::default(),
+            squares: RefCell::default(),
+            relative: RefCell::default(),
             rotary: RefCell::default(),
         }
     }
@@ -111,6 +137,37 @@ impl Layout {
         self.queries.lengths().flat_map(|length| 0..length as u32).collect()
     }
 
+    /// The grid of each set; empty if no set has one.
+    pub fn grids(&self) -> &[Grid] {
+        &self.grids
+    }
+
+    /// Where each vector lies in its set; without grids all lie on lines.
+    pub fn places(&self) -> Vec<Place> {
+        grid::places(&self.queries, &self.grids)
+    }
+
+    /// For each row those of the square of `radius` around it on its grid, from the row above to the row below, and in each from
+    /// left to right; [`NONE`] beyond the edges: `tokens · (2 · radius + 1)²` ids. A vector on the line has its neighbours on the
+    /// line in the middle row, and none above and below.
+    pub fn square(&self, radius: usize) -> Arc<[u32]> {
+        let make = || grid::squares(&self.queries, &self.grids, radius);
+        self.squares.borrow_mut().entry(radius).or_insert_with(make).clone()
+    }
+
+    /// The relative bias that tells distances up to `range` apart, on grids and on lines.
+    pub(crate) fn relative(&self, range: usize) -> Arc<Relative> {
+        let make = || Arc::new(Relative::new(&self.queries, &self.grids, range));
+        self.relative.borrow_mut().entry(range).or_insert_with(make).clone()
+    }
+
+    /// For each vector of the layout in which squares of two by two have become one, the four vectors of its square, as a width
+    /// of [`gather_sum`](crate::ops::gather_sum); and that layout.
+    pub(crate) fn halved(&self) -> (Arc<[u32]>, Self) {
+        let (ids, offsets, grids) = grid::halved(&self.queries, &self.grids);
+        (ids, Self::with_grids(offsets, grids))
+    }
+
     /// For each row the rows from `radius` before to `radius` behind it in its set, [`NONE`] beyond its ends:
     /// `tokens · (2 · radius + 1)` ids.
     pub fn window(&self, radius: usize) -> Arc<[u32]> {
@@ -130,9 +187,9 @@ impl Layout {
         self.windows.borrow_mut().entry(radius).or_insert_with(make).clone()
     }
 
-    /// The rotary angles for heads of `head_dim` elements, made by `make` when first asked for.
-    pub(crate) fn rotary(&self, head_dim: usize, make: impl FnOnce() -> RotaryAngles) -> Arc<RotaryAngles> {
-        self.rotary.borrow_mut().entry(head_dim).or_insert_with(|| Arc::new(make())).clone()
+    /// The rotary angles for heads of so many elements, on grids or with all on lines, made by `make` when first asked for.
+    pub(crate) fn rotary(&self, of: (usize, bool), make: impl FnOnce() -> RotaryAngles) -> Arc<RotaryAngles> {
+        self.rotary.borrow_mut().entry(of).or_insert_with(|| Arc::new(make())).clone()
     }
 
     /// The sets, grouped by length.

@@ -3,11 +3,12 @@
 //!
 //! On the CPU it is one operation over the kernels of the crate `qkv`, forward and backward (`fused.rs`). Its twin, which
 //! other devices run and tests compare with, stands on Burn's own operations (`composed.rs`): sets of like length are laid side
-//! by side in padded tensors (`layout.rs`), attended tile by tile (`tiles.rs`), and packed again.
+//! by side in padded tensors (`layout.rs`), attended tile by tile (`tiles.rs`), and packed again. Vectors of a set may lie on a grid, as those of a picture do (`grid.rs`).
 
 mod cache;
 mod composed;
 mod fused;
+mod grid;
 mod layout;
 mod options;
 mod tiles;
@@ -15,6 +16,8 @@ mod tiles;
 use burn::tensor::Tensor;
 
 pub use cache::KeyValueCache;
+pub(crate) use grid::relative_buckets;
+pub use grid::{Grid, Place};
 pub use layout::Layout;
 pub use options::{AttentionOptions, Bias, Buckets, Mask, Score};
 

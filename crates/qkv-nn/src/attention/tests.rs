@@ -1,6 +1,7 @@
-//! Attention against the formula; `tests/twin.rs` has it against its twin, with all options, and `tests/promises.rs` what else it
-//! promises.
+//! Attention against the formula; `tests/twin.rs` has it against its twin, with all options, `tests/grid.rs` sets with grids, and
+//! `tests/promises.rs` what else it promises.
 
+mod grid;
 mod promises;
 mod twin;
 

@@ -6,11 +6,11 @@ use qkv::activation::Activation;
 use qkv::attention::Shape;
 use qkv::options::{Mask, Normalizer};
 
-use super::{Init, LayerNorm, Linear, NormPlace, Pass, rotary_angles, rotary_angles_at};
+use super::{Geometry, Init, LayerNorm, Linear, NormPlace, Pass, rotary_angles, rotary_angles_at};
 use crate::attention::{
-    AttentionExtras, AttentionOptions, Bias, Buckets, KeyValueCache, Layout, Score, attention_weights,
+    AttentionExtras, AttentionOptions, Bias, Buckets, KeyValueCache, Layout, Score, attention, attention_weights,
 };
-use crate::ops::{SelfAttentionCall, SelfAttentionParameters, self_attention, turned_twin};
+use crate::ops::{SelfAttentionCall, SelfAttentionParameters, gather_sum, self_attention, turned_twin};
 
 /// What a layer of self-attention is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +25,7 @@ pub struct SelfAttentionOptions {
     pub mask: Mask<'static>,
     /// Whether queries and keys are turned by their place.
     pub rotary: bool,
-    /// The distance up to which a learned bias tells distances apart; `None` for no bias.
+    /// The distance up to which a learned bias tells distances apart, on a grid in rows and columns; `None` for no bias.
     pub relative_range: Option<usize>,
     /// Dropout on the weights.
     pub dropout: f32,
@@ -38,19 +38,21 @@ pub struct SelfAttention {
     key: Linear,
     value: Linear,
     output: Linear,
-    /// `[heads, 2 · range + 1]`, by query less key.
+    /// `[heads, 2 · range + 1]`, by query less key; on grids as [`Geometry::relative_buckets`] says.
     relative_bias: Option<Param<Tensor<2>>>,
     additive: Option<Param<Tensor<2>>>,
     #[module(skip)]
     options: SelfAttentionOptions,
+    #[module(skip)]
+    geometry: Geometry,
 }
 
 impl SelfAttention {
-    /// A layer for vectors of `d_model` elements.
+    /// A layer for vectors of `d_model` elements that lie as `geometry` says.
     ///
     /// # Panics
     /// If `d_model` does not divide by the number of heads.
-    pub fn new(d_model: usize, options: SelfAttentionOptions, init: &Init) -> Self {
+    pub fn new(d_model: usize, options: SelfAttentionOptions, geometry: Geometry, init: &Init) -> Self {
         let heads = options.heads;
         assert!(heads > 0 && d_model.is_multiple_of(heads), "d_model {d_model} does not divide by {heads} heads");
         let head_dim = d_model / heads;
@@ -59,11 +61,24 @@ impl SelfAttention {
             key: Linear::new(d_model, d_model, init),
             value: Linear::new(d_model, d_model, init),
             output: Linear::new(d_model, d_model, init),
-            relative_bias: options.relative_range.map(|range| init.constant([heads, 2 * range + 1], 0.0)),
+            relative_bias: options
+                .relative_range
+                .map(|range| init.constant([heads, geometry.relative_buckets(range)], 0.0)),
             additive: matches!(options.score, Score::Additive { .. })
                 .then(|| init.uniform([heads, head_dim], 1.0 / (head_dim as f32).sqrt())),
             options,
+            geometry,
         }
+    }
+
+    /// What the layer makes of `x`, `[tokens, d_model]` to the same: without norm, residual, and what is around them.
+    pub fn forward(&self, x: Tensor<2>, layout: &Layout, pass: &Pass) -> Tensor<2> {
+        let [tokens, d_model] = x.dims();
+        let value = self.split(self.value.forward(x.clone(), Activation::Identity));
+        let (query, key) = self.query_and_key(x, layout);
+        let (options, extras) = self.over(layout, pass);
+        let out = attention(query, key, value, &extras, layout, &options);
+        self.output.forward(out.reshape([tokens, d_model]), Activation::Identity)
     }
 
     /// The half of a block that this layer is the heart of, `[tokens, d_model]` to the same: with norm, residual, and a dropout of
@@ -79,19 +94,20 @@ impl SelfAttention {
     ) -> Tensor<2> {
         let [_, d_model] = x.dims();
         let (gamma, beta) = norm.parameters();
+        let (attention, extras) = self.over(layout, pass);
         let linears = [&self.query, &self.key, &self.value, &self.output];
         let parameters = SelfAttentionParameters {
             gamma,
             beta,
             weights: linears.map(Linear::weight),
             biases: linears.map(Linear::bias),
-            extras: self.extras(),
+            extras,
         };
         let call = SelfAttentionCall {
             place,
             heads: self.options.heads,
-            attention: self.attention_options(pass),
-            rotary: self.options.rotary.then(|| rotary_angles(layout, d_model / self.options.heads)),
+            attention,
+            rotary: self.options.rotary.then(|| rotary_angles(layout, self.geometry, d_model / self.options.heads)),
             dropout: pass.next(dropout),
         };
         self_attention(x, parameters, layout, call)
@@ -100,7 +116,8 @@ impl SelfAttention {
     /// The weights, `[heads, tokens, tokens]`, of a batch that holds one set.
     pub fn weights(&self, x: Tensor<2>, layout: &Layout) -> Tensor<3> {
         let (query, key) = self.query_and_key(x, layout);
-        attention_weights(query, key, &self.extras(), layout, &self.attention_options(&Pass::inference()))
+        let (options, extras) = self.over(layout, &Pass::inference());
+        attention_weights(query, key, &extras, layout, &options)
     }
 
     fn query_and_key(&self, x: Tensor<2>, layout: &Layout) -> (Tensor<3>, Tensor<3>) {
@@ -109,12 +126,12 @@ impl SelfAttention {
         if !self.options.rotary {
             return (query, key);
         }
-        let angles = rotary_angles(layout, query.dims()[2]);
+        let angles = rotary_angles(layout, self.geometry, query.dims()[2]);
         (turned_twin(query, &angles), turned_twin(key, &angles))
     }
 
     /// One step: `x` `[sequences, d_model]`, normalised already, is the next vector of each sequence, `cache` holds what was kept of
-    /// those before it. What comes out is what the layer makes of that place, without norm and residual.
+    /// those before it. What comes out is what the layer makes of that place, without norm and residual. The sequences are lines.
     pub(super) fn step(&self, x: Tensor<2>, cache: &mut Option<KeyValueCache>) -> Tensor<2> {
         let [rows, d_model] = x.dims();
         let shape = Shape::new(self.options.heads, d_model / self.options.heads);
@@ -143,6 +160,20 @@ impl SelfAttention {
         }
     }
 
+    /// What is computed over the vectors of `layout`, and from which numbers.
+    fn over(&self, layout: &Layout, pass: &Pass) -> (AttentionOptions, AttentionExtras) {
+        let (mut options, mut extras) = (self.attention_options(pass), self.extras());
+        if let (Geometry::Grid { .. }, Some(range), Some(table)) =
+            (self.geometry, self.options.relative_range, extras.bias.clone())
+        {
+            let relative = layout.relative(range);
+            options.bias = Bias::Buckets(relative.buckets.clone());
+            extras.bias = Some(gather_sum(table.transpose(), relative.learned.clone(), 1).transpose());
+        }
+        (options, extras)
+    }
+
+    /// What is computed where all vectors lie on lines.
     fn attention_options(&self, pass: &Pass) -> AttentionOptions {
         AttentionOptions {
             score: self.options.score,

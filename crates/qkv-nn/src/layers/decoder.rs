@@ -12,8 +12,8 @@ use qkv::activation::Activation;
 use super::cross_attention::Looked;
 use super::mixer::MixerState;
 use super::{
-    CrossAttention, CrossAttentionOptions, EncoderOptions, FeedForward, Init, LayerNorm, Linear, Mixer, NormPlace,
-    Pass, Positions,
+    CrossAttention, CrossAttentionOptions, EncoderOptions, FeedForward, Geometry, Init, LayerNorm, Linear, Mixer,
+    NormPlace, Pass, Positions,
 };
 use crate::attention::Layout;
 use crate::ops::gather_sum;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// What a decoder is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DecoderOptions {
-    /// The stack; its mixer must not see what comes after a place.
+    /// The stack; its mixer must not see what comes after a place, and its geometry is a line.
     pub stack: EncoderOptions,
     /// How each block looks at the source; `None` if it does not.
     pub cross: Option<CrossAttentionOptions>,
@@ -112,10 +112,14 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder with fresh parameters.
+    ///
+    /// # Panics
+    /// If it is to write on grids. (What it looks at may lie on some.)
     pub fn new(options: &DecoderOptions, init: &Init) -> Self {
         let stack = &options.stack;
+        assert_eq!(stack.geometry, Geometry::Line, "a decoder writes one vector behind the other");
         Self {
-            positions: Positions::new(stack.positions, stack.d_model, init),
+            positions: Positions::new(stack.positions, stack.geometry, stack.d_model, init),
             summary: options.summary.then(|| Linear::new(stack.d_model, stack.d_model, init)),
             blocks: (0..stack.layers).map(|layer| DecoderBlock::new(options, layer, init)).collect(),
             last_norm: (stack.norm == NormPlace::Before).then(|| LayerNorm::new(stack.d_model, init)),

@@ -4,7 +4,9 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qkv::activation::Activation;
 
-use super::{FeedForward, Init, LayerNorm, Mixer, MixerOptions, NormPlace, Pass, Positions, PositionsOptions};
+use super::{
+    FeedForward, Geometry, Init, LayerNorm, Mixer, MixerOptions, NormPlace, Pass, Positions, PositionsOptions,
+};
 use crate::attention::Layout;
 
 /// What an encoder is like.
@@ -24,6 +26,8 @@ pub struct EncoderOptions {
     pub activation: Activation,
     /// How vectors are told their place.
     pub positions: PositionsOptions,
+    /// How vectors lie: what positions, windows and relative biases go by.
+    pub geometry: Geometry,
     /// Dropout behind each part of a block.
     pub dropout: f32,
     /// Dropout inside the fully connected part.
@@ -92,7 +96,7 @@ impl Encoder {
     /// An encoder with fresh parameters.
     pub fn new(options: &EncoderOptions, init: &Init) -> Self {
         Self {
-            positions: Positions::new(options.positions, options.d_model, init),
+            positions: Positions::new(options.positions, options.geometry, options.d_model, init),
             blocks: (0..options.layers).map(|layer| Block::new(options, layer, init)).collect(),
             last_norm: (options.norm == NormPlace::Before).then(|| LayerNorm::new(options.d_model, init)),
         }

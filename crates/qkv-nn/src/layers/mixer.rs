@@ -15,12 +15,12 @@ use crate::attention::{KeyValueCache, Layout};
 pub enum MixerOptions {
     /// Not at all: the plain fully connected net.
     None,
-    /// A fully connected layer over a window, in the first block alone.
+    /// A fully connected layer over a window, in the first block alone; on grids over a square.
     Window {
         /// Vectors on each side.
         radius: usize,
     },
-    /// A fully connected layer over a window in each block: a convolutional net.
+    /// A fully connected layer over a window in each block: a convolutional net; on grids over a square, as those for pictures.
     Cnn {
         /// Vectors on each side; the kernel's width is `2 · radius + 1`.
         radius: usize,
@@ -50,17 +50,16 @@ pub enum Mixer {
 
 impl Mixer {
     pub(super) fn new(options: &EncoderOptions, layer: usize, init: &Init) -> Option<Self> {
-        let d_model = options.d_model;
+        let &EncoderOptions { d_model, geometry, activation, .. } = options;
+        let window = |radius| Self::Window(WindowLinear::new(d_model, radius, geometry, activation, init));
         match options.mixer {
             MixerOptions::None => None,
-            MixerOptions::Window { radius } => {
-                (layer == 0).then(|| Self::Window(WindowLinear::new(d_model, radius, options.activation, init)))
-            }
-            MixerOptions::Cnn { radius } => {
-                Some(Self::Window(WindowLinear::new(d_model, radius, options.activation, init)))
-            }
+            MixerOptions::Window { radius } => (layer == 0).then(|| window(radius)),
+            MixerOptions::Cnn { radius } => Some(window(radius)),
             MixerOptions::Rnn { hidden, directions } => Some(Self::Rnn(Lstm::new(d_model, hidden, directions, init))),
-            MixerOptions::Attention(attention) => Some(Self::Attention(SelfAttention::new(d_model, attention, init))),
+            MixerOptions::Attention(attention) => {
+                Some(Self::Attention(SelfAttention::new(d_model, attention, geometry, init)))
+            }
         }
     }
 

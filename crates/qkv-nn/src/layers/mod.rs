@@ -3,7 +3,7 @@
 //! An encoder is a stack of blocks; a block is a *mixer*, by which a position learns of the others, and a fully connected
 //! part, which works on each vector alone. The mixers are those that self-attention is compared with, and itself. A decoder is
 //! such a stack in which no place sees what comes after it, and which may look at the vectors of an encoder; it can also go step
-//! by step. A pooling makes one vector of a set.
+//! by step. A pooling makes one vector of a set. Vectors lie on a line or, those of a picture, on a grid: [`Geometry`].
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -13,6 +13,8 @@ mod decoder;
 mod embedding;
 mod encoder;
 mod feed_forward;
+mod geometry;
+mod grid_pooling;
 mod init;
 mod linear;
 mod lstm;
@@ -21,6 +23,8 @@ mod norm;
 mod pass;
 mod pooling;
 mod positions;
+mod stem;
+mod vectors;
 mod window;
 
 pub use attention::{SelfAttention, SelfAttentionOptions};
@@ -29,6 +33,8 @@ pub use decoder::{Decoder, DecoderBlock, DecoderOptions, DecoderState, Memory};
 pub use embedding::{TextEmbedding, TextEmbeddingOptions};
 pub use encoder::{Block, Encoder, EncoderOptions};
 pub use feed_forward::FeedForward;
+pub use geometry::Geometry;
+pub use grid_pooling::GridPooling;
 pub use init::Init;
 pub use linear::Linear;
 pub use lstm::{Directions, Lstm};
@@ -39,6 +45,8 @@ pub use pooling::{Pooling, PoolingKind};
 pub use positions::{Positions, PositionsOptions};
 use positions::{rotary_angles, rotary_angles_at};
 pub use qkv::sublayer::NormPlace;
+pub use stem::ConvStem;
+pub use vectors::{Joined, KindEmbedding, VectorEmbedding, VectorEmbeddingOptions, join};
 pub use window::WindowLinear;
 
 /// Numbers of rows, as Burn takes them.

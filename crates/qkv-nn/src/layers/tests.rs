@@ -1,4 +1,8 @@
-use burn::module::{Module, ModuleVisitor, Param};
+//! Stacks of all kinds, over sets that are lines; `tests/grid.rs` has them over grids. Beside them, what tests of single layers share.
+
+mod grid;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use qkv::Offsets;
 use qkv::activation::Activation;
@@ -9,6 +13,7 @@ use qkv::random::Key;
 
 use super::*;
 use crate::attention::Layout;
+use crate::composed;
 use crate::ops::testing::{assert_close, device, random, values};
 
 const D_MODEL: usize = 8;
@@ -34,6 +39,7 @@ fn options(mixer: MixerOptions, positions: PositionsOptions) -> EncoderOptions {
         norm: NormPlace::Before,
         activation: Activation::Gelu,
         positions,
+        geometry: Geometry::Line,
         dropout: 0.0,
         hidden_dropout: 0.0,
     }
@@ -142,7 +148,7 @@ fn with_positions_attention_tells_an_order() {
 #[test]
 fn rotary_products_depend_on_the_distance_alone() {
     let layout = Layout::new(Offsets::from_lengths([9]));
-    let angles = super::rotary_angles(&layout, 6);
+    let angles = super::rotary_angles(&layout, Geometry::Line, 6);
     let (q, k) = (random([1, 1, 6], 1).repeat_dim(0, 9), random([1, 1, 6], 2).repeat_dim(0, 9));
     let (q, k) = (crate::ops::turned_twin(q, &angles), crate::ops::turned_twin(k, &angles));
     let product =
@@ -261,5 +267,102 @@ fn layers_of_a_decoder_are_those_of_its_stack() {
         assert_eq!(layer(1), values(decoder(1).forward(x.clone(), &layout, memory, &pass)));
         assert_eq!(layer(0), values(x.clone()));
         assert_ne!(layer(1), layer(2));
+    }
+}
+
+/// Name and numbers of each parameter, or of its gradient.
+struct Collect<'a> {
+    grads: Option<&'a burn::tensor::Gradients>,
+    path: Vec<String>,
+    found: Vec<(String, Vec<f32>)>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.join(".");
+        let numbers = match self.grads {
+            Some(grads) => param.val().grad(grads).unwrap_or_else(|| panic!("{name} has no gradient")),
+            None => param.val().inner(),
+        };
+        self.found.push((name, values(numbers)));
+    }
+
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+}
+
+fn collect(module: &impl Module, grads: Option<&burn::tensor::Gradients>) -> Vec<(String, Vec<f32>)> {
+    let mut collect = Collect { grads, path: Vec::new(), found: Vec::new() };
+    module.visit(&mut collect);
+    collect.found
+}
+
+/// All parameters of a module by name, in the order in which they stand.
+pub(super) fn parameters(module: &impl Module) -> Vec<(String, Vec<f32>)> {
+    collect(module, None)
+}
+
+/// The gradients of all parameters of a module; each must have one.
+pub(super) fn gradients(module: &impl Module, grads: &burn::tensor::Gradients) -> Vec<(String, Vec<f32>)> {
+    collect(module, Some(grads))
+}
+
+/// The module with number `n` of the parameter `name` set to `of(n)`.
+fn set<M: Module>(module: M, name: &str, of: impl Fn(usize) -> f32) -> M {
+    struct Set<'a, F> {
+        name: &'a str,
+        of: F,
+        path: Vec<String>,
+    }
+    impl<F: Fn(usize) -> f32> ModuleMapper for Set<'_, F> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if self.path.last().is_none_or(|name| name != self.name) {
+                return param;
+            }
+            param.map(|numbers| {
+                let dims: [usize; D] = numbers.dims();
+                let set = (0..dims.iter().product()).map(&self.of).collect::<Vec<f32>>();
+                Tensor::from_data(burn::tensor::TensorData::new(set, dims), &numbers.device())
+            })
+        }
+
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+    }
+    module.map(&mut Set { name, of, path: Vec::new() })
+}
+
+/// Fails unless what comes out, and the gradients of all parameters and of what comes in, are what Burn's own operations make them.
+/// `run` gives what comes out and what came in.
+#[track_caller]
+pub(super) fn assert_gradients_are_those_composed<M: Module>(
+    module: &M,
+    what: &str,
+    run: impl Fn() -> (Tensor<2>, Tensor<2>),
+) {
+    let run = || {
+        let (out, x) = run();
+        let grads = (out.clone() * random(out.dims(), 2)).sum().backward();
+        let mut found = gradients(module, &grads);
+        found.push(("what comes in".to_owned(), values(x.grad(&grads).expect("what comes in has a gradient"))));
+        found.push(("what comes out".to_owned(), values(out)));
+        found
+    };
+    for ((name, ours), (_, theirs)) in run().iter().zip(composed(run)) {
+        assert_eq!(ours.len(), theirs.len());
+        let largest = theirs.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        let apart = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // Under softmax the gradient of a key's bias is 0, but for rounding: the floor is for it.
+        assert!(apart <= 3e-5 * largest + 3e-6, "{name} is {apart} apart, the largest is {largest}: {what}");
     }
 }

@@ -9,10 +9,10 @@ use qkv::activation::Activation;
 use qkv::gather::NONE;
 use qkv::options::{Mask, Normalizer};
 use qkv::{Key, Offsets};
-use qkv_nn::attention::{Layout, Score};
+use qkv_nn::attention::{Grid, Layout, Score};
 use qkv_nn::layers::{
-    Encoder, EncoderOptions, Init, Linear, MixerOptions, NormPlace, Pass, PositionsOptions, SelfAttentionOptions,
-    TextEmbedding, TextEmbeddingOptions,
+    Encoder, EncoderOptions, Geometry, Init, Linear, MixerOptions, NormPlace, Pass, PositionsOptions,
+    SelfAttentionOptions, TextEmbedding, TextEmbeddingOptions,
 };
 use qkv_nn::ops::cross_entropy;
 use qkv_nn::optim::{FusedAdamW, clip_scale, global_norm};
@@ -42,6 +42,9 @@ pub(crate) const RELATIVE: SelfAttentionOptions = SelfAttentionOptions {
 pub(crate) const CAUSAL_ROTARY: SelfAttentionOptions =
     SelfAttentionOptions { mask: Mask::Causal { offset: 0 }, rotary: true, relative_range: None, ..RELATIVE };
 
+/// Vectors that lie on the grids of a batch.
+pub(crate) const GRID: Geometry = Geometry::Grid { max_rows: 5, max_columns: 2 };
+
 /// An encoder of two blocks that drops wherever it can.
 pub(crate) const fn encoder(mixer: MixerOptions, norm: NormPlace) -> EncoderOptions {
     EncoderOptions {
@@ -52,6 +55,7 @@ pub(crate) const fn encoder(mixer: MixerOptions, norm: NormPlace) -> EncoderOpti
         norm,
         activation: Activation::Gelu,
         positions: PositionsOptions::None,
+        geometry: Geometry::Line,
         dropout: 0.1,
         hidden_dropout: 0.1,
     }
@@ -63,11 +67,13 @@ pub(crate) struct Batch {
     affixes: Arc<[u32]>,
     targets: Arc<[u32]>,
     offsets: Offsets,
+    grids: Vec<Grid>,
 }
 
 impl Batch {
     /// Random words in sets of the given lengths. The class of a word is that of the word before it in its set; nothing is
-    /// asked of the first.
+    /// asked of the first. Two words of a set stand before a grid of three columns, for those who look at grids, and what is left
+    /// behind it.
     pub(crate) fn new(lengths: &[usize], seed: u64) -> Self {
         let (key, offsets) = (Key::new(seed), Offsets::from_lengths(lengths.iter().copied()));
         let draw = |key: Key, n: usize, below: usize| key.bits(n as u64) % below as u32;
@@ -81,7 +87,9 @@ impl Batch {
                 targets[row] = words[row - 1] % CLASSES as u32;
             }
         }
-        Self { words, affixes, targets: targets.into(), offsets }
+        let grid = |length: usize| Grid { first: length.min(2), rows: length.saturating_sub(4) / 3, columns: 3 };
+        let grids = offsets.lengths().map(grid).collect();
+        Self { words, affixes, targets: targets.into(), offsets, grids }
     }
 }
 
@@ -115,7 +123,7 @@ impl Model {
     /// Logits of each word, `[tokens, CLASSES]`.
     pub(crate) fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<2> {
         let x = self.embedding.forward(batch.words.clone(), batch.affixes.clone(), AFFIX_WIDTH);
-        let x = self.encoder.forward(x, &Layout::new(batch.offsets.clone()), pass);
+        let x = self.encoder.forward(x, &Layout::with_grids(batch.offsets.clone(), batch.grids.clone()), pass);
         self.head.forward(x, Activation::Identity)
     }
 

@@ -1,0 +1,62 @@
+//! How the vectors of a set lie, as far as a model is told. It decides the shapes of parameters, so it is known before any data is.
+
+use crate::attention::{Layout, Place, relative_buckets};
+
+/// How the vectors of a set lie, as far as a model is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Geometry {
+    /// One behind the other, whatever the layout says: a picture is its rows end to end.
+    #[default]
+    Line,
+    /// On the grids of the layout. What the layout has on no grid, all of it if it has none, lies on a line.
+    Grid {
+        /// Rows that learned positions tell apart; later ones share the last.
+        max_rows: usize,
+        /// Columns that learned positions tell apart.
+        max_columns: usize,
+    },
+}
+
+impl Geometry {
+    /// How many vectors a window of `radius` holds: `2 · radius + 1`, or its square.
+    pub fn window(self, radius: usize) -> usize {
+        let side = radius.saturating_mul(2).saturating_add(1);
+        match self {
+            Self::Line => side,
+            Self::Grid { .. } => side.saturating_mul(side),
+        }
+    }
+
+    /// How many numbers each head of a relative bias has: with `side = 2 · range + 1`, `side` on a line. On grids it is
+    /// `side² + side + 2`: for two vectors on the grid one for each distance in rows and columns, for two on the line one for each
+    /// distance, and one for a query on the grid and a key on the line, and the other way round.
+    pub fn relative_buckets(self, range: usize) -> usize {
+        match self {
+            Self::Line => range.saturating_mul(2).saturating_add(1),
+            Self::Grid { .. } => relative_buckets(range),
+        }
+    }
+
+    /// How many learned vectors tell places: one for each of the first `max_positions` on a line, and on grids one more for each
+    /// row and each column. There is at least one of each.
+    pub fn learned_positions(self, max_positions: usize) -> usize {
+        let [line, rows, columns] = self.tables(max_positions);
+        line.saturating_add(rows).saturating_add(columns)
+    }
+
+    /// Learned vectors for places on a line, rows, and columns.
+    pub(super) fn tables(self, max_positions: usize) -> [usize; 3] {
+        match self {
+            Self::Line => [max_positions.max(1), 0, 0],
+            Self::Grid { max_rows, max_columns } => [max_positions.max(1), max_rows.max(1), max_columns.max(1)],
+        }
+    }
+
+    /// Where each vector of `layout` lies.
+    pub(super) fn places(self, layout: &Layout) -> Vec<Place> {
+        match self {
+            Self::Line => layout.positions().iter().map(|&position| Place::Line(position)).collect(),
+            Self::Grid { .. } => layout.places(),
+        }
+    }
+}
