@@ -26,6 +26,7 @@ mod work;
 
 pub mod activation;
 pub mod csr;
+pub mod ctc;
 pub mod dropout;
 pub mod gather;
 pub mod isa;

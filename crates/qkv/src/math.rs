@@ -12,11 +12,19 @@ use crate::isa::Target;
 /// with p of Cephes `expf` (Moshier). 2ⁿ is applied in two factors, so that neither end of the range needs a branch.
 #[inline(always)]
 pub(crate) fn exp<T: Target>(x: f32) -> f32 {
+    let (mantissa, exponent) = exp_parts::<T>(x.clamp(-104.0, 89.0));
+    let half = exponent >> 1;
+    let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
+    mantissa * power(half) * power(exponent.wrapping_sub(half))
+}
+
+/// m in `[0.7, 1.42]` and n, of which eˣ = m 2ⁿ, for |x| up to 2²¹.
+#[inline(always)]
+pub(crate) fn exp_parts<T: Target>(x: f32) -> (f32, i32) {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     // added to a small number, it rounds to the nearest integer and leaves it in the low bits
     const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-104.0, 89.0);
     let shifted = T::mul_add(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = T::mul_add(n, -LN_2_LOW, T::mul_add(n, -LN_2_HIGH, x));
@@ -27,10 +35,7 @@ pub(crate) fn exp<T: Target>(x: f32) -> f32 {
     p = T::mul_add(p, r, 1.666_666_5e-1);
     p = T::mul_add(p, r, 0.5);
     let mantissa = T::mul_add(p, r * r, r) + 1.0;
-    let exponent = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-    let half = exponent >> 1;
-    let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
-    mantissa * power(half) * power(exponent.wrapping_sub(half))
+    (mantissa, (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32))
 }
 
 /// 1 / (1 + e⁻ˣ).
