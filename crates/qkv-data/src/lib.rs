@@ -46,6 +46,7 @@ pub mod error;
 mod examples;
 pub mod format;
 pub mod labelled;
+pub mod listing;
 pub mod pairs;
 pub mod plan;
 pub mod ratings;
@@ -66,6 +67,7 @@ pub use format::Format;
 pub use labelled::{
     LabelledFormat, LabelledOptions, LabelledStream, LabelledText, numbers, read_labelled, stream_labelled,
 };
+pub use listing::{ListOptions, Listed, ListedPart, ManifestColumns, NamePattern, list_files};
 pub use pairs::{Pair, PairFormat, PairOptions, PairStream, read_pairs, stream_pairs};
 pub use plan::{plan_epoch, plan_in_order, plan_windows, windows};
 pub use ratings::{LeaveOneOut, Rating, Ratings, leave_one_out, part_of_rating, read_ratings};

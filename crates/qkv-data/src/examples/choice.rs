@@ -42,7 +42,7 @@ impl Role {
     }
 
     /// The place of the first usual name among `columns`, `taken` left out.
-    fn usual_among(&self, columns: &[&str], taken: Option<usize>) -> Option<usize> {
+    pub(crate) fn usual_among(&self, columns: &[&str], taken: Option<usize>) -> Option<usize> {
         let place_of = |usual: &&str| {
             let is_it = |(place, column): (usize, &&str)| Some(place) != taken && same_name(column, usual);
             columns.iter().enumerate().position(is_it)
@@ -51,13 +51,13 @@ impl Role {
     }
 
     /// The place of the column `name`, written so, or else the same but for capitals.
-    fn named_among(name: &str, columns: &[&str]) -> Option<usize> {
+    pub(crate) fn named_among(name: &str, columns: &[&str]) -> Option<usize> {
         let exactly = columns.iter().position(|column| *column == name);
         exactly.or_else(|| columns.iter().position(|column| same_name(column, name)))
     }
 
     /// The refusal of a column or key that the user named and that is not there.
-    pub(super) fn not_there(&self, name: &str, kind: &str, columns: &[&str]) -> Refusal {
+    pub(crate) fn not_there(&self, name: &str, kind: &str, columns: &[&str]) -> Refusal {
         let what = format!("there is no {kind} {name:?} ({})", self.setting());
         let mend = match nearest(name, columns) {
             Some(near) => format!("did you mean {near:?}? there are {}", listed(columns)),
@@ -66,7 +66,7 @@ impl Role {
         Refusal::new(what, mend)
     }
 
-    fn none_found(&self, kind: &str, columns: &[&str]) -> Refusal {
+    pub(crate) fn none_found(&self, kind: &str, columns: &[&str]) -> Refusal {
         let what = format!("no {kind} has a usual name of a {} ({})", self.name, self.usual.join(", "));
         Refusal::new(
             what,
@@ -166,13 +166,18 @@ impl Columns {
         if count == self.count {
             return Ok(parts);
         }
-        let what = format!("expected {} columns as on line {}, found {count}", self.count, self.line);
-        let mend = match count < self.count {
-            true => "give every record as many, empty ones included",
-            false => "give every record as many; in CSV a text that has a comma stands in quotes",
-        };
-        Err(Refusal::new(what, mend))
+        Err(wrong_count(self.count, self.line, count))
     }
+}
+
+/// The refusal of a record of `found` fields where the header, on line `line`, has `expected`.
+pub(crate) fn wrong_count(expected: usize, line: usize, found: usize) -> Refusal {
+    let what = format!("expected {expected} columns as on line {line}, found {found}");
+    let mend = match found < expected {
+        true => "give every record as many, empty ones included",
+        false => "give every record as many; in CSV a text that has a comma stands in quotes",
+    };
+    Refusal::new(what, mend)
 }
 
 fn same_name(one: &str, other: &str) -> bool {
@@ -180,7 +185,7 @@ fn same_name(one: &str, other: &str) -> bool {
 }
 
 /// Names for a message, on one line however many they are and whatever they hold.
-fn listed(names: &[&str]) -> String {
+pub(crate) fn listed(names: &[&str]) -> String {
     const MOST: usize = 16;
     const LONGEST: usize = 100;
     let short = |name: &&str| format!("{:?}", name.chars().take(LONGEST).collect::<String>());

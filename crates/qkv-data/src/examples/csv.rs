@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::source::{Lines, MAX_LINE_BYTES, is_blank};
 
 /// The records of a text. A line with nothing on it is no record.
-pub(super) struct CsvRecords {
+pub(crate) struct CsvRecords {
     lines: Lines,
     core: Reader,
     /// The line that is being read, from `place`; its number is `number`.
@@ -28,7 +28,7 @@ pub(super) struct CsvRecords {
 }
 
 impl CsvRecords {
-    pub(super) fn new(lines: Lines) -> Self {
+    pub(crate) fn new(lines: Lines) -> Self {
         Self {
             lines,
             core: Reader::new(),
@@ -43,12 +43,12 @@ impl CsvRecords {
     }
 
     /// How messages name the text.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.lines.name()
     }
 
     /// The fields of the record that was read last.
-    pub(super) fn fields(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
         let ends = &self.ends[..self.count];
         let starts = std::iter::once(0).chain(ends.iter().copied());
         // The text was cut at quotes and commas, so that every piece of it is still UTF-8.
@@ -56,7 +56,7 @@ impl CsvRecords {
     }
 
     /// Reads the next record and says on which line it begins, or `None` at the end.
-    pub(super) fn next_record(&mut self) -> Result<Option<usize>> {
+    pub(crate) fn next_record(&mut self) -> Result<Option<usize>> {
         loop {
             let Some(start) = self.read_record()? else { return Ok(None) };
             let mut fields = self.fields();

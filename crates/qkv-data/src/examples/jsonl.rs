@@ -61,7 +61,8 @@ impl Keys {
     }
 }
 
-fn object(text: &str) -> std::result::Result<Map<String, Value>, Refusal> {
+/// The object that stands on a line.
+pub(crate) fn object(text: &str) -> std::result::Result<Map<String, Value>, Refusal> {
     const MEND: &str = "write one object on each line, such as {\"text\": \"…\"}";
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => Ok(object),
@@ -98,7 +99,8 @@ fn wrong_kind(role: &Role, key: &str, value: &Value, wanted: &str) -> Refusal {
     Refusal::new(what, format!("write {wanted} there"))
 }
 
-fn kind(value: &Value) -> &'static str {
+/// What messages call a value.
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

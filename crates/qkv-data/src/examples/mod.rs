@@ -16,9 +16,10 @@ use crate::error::{Error, Result, quote};
 use crate::source::{Lines, is_blank};
 
 use choice::Columns;
-pub(crate) use choice::{Role, Roles};
-use csv::CsvRecords;
+pub(crate) use choice::{Role, Roles, listed, wrong_count};
+pub(crate) use csv::CsvRecords;
 use jsonl::JsonLines;
+pub(crate) use jsonl::{kind, object};
 
 /// What was read as one example.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,7 +238,7 @@ pub(crate) fn whole_line(line: &str) -> std::result::Result<Parts<'_>, Refusal> 
 }
 
 /// The next line on which there is something.
-fn next_not_blank(lines: &mut Lines) -> Result<Option<crate::source::Line>> {
+pub(crate) fn next_not_blank(lines: &mut Lines) -> Result<Option<crate::source::Line>> {
     loop {
         match lines.next_line()? {
             Some(line) if is_blank(line.text()) => {}
