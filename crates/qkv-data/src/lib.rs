@@ -45,6 +45,7 @@ pub mod conllu;
 pub mod error;
 mod examples;
 pub mod format;
+pub mod image;
 pub mod labelled;
 pub mod listing;
 pub mod pairs;

@@ -129,11 +129,13 @@ pub fn read_ratings(source: impl Into<Source>, encoding: Option<&str>) -> Result
 fn builtin_ratings(name: &str) -> Result<Ratings> {
     match name {
         "films" => Ok(builtin::films().ratings),
-        tagged if builtin::NAMES.contains(&tagged) => {
-            let mend = "name builtin:films, or a file of `user<TAB>item<TAB>rating<TAB>time` lines";
-            Err(Error::unusable(&format!("builtin:{tagged}"), "holds tagged sentences, not ratings", mend))
-        }
-        _ => Err(Error::unknown_name("builtin", name, builtin::RATINGS.iter().copied())),
+        _ => match builtin::held(name) {
+            Some(held) => {
+                let mend = "name builtin:films, or a file of `user<TAB>item<TAB>rating<TAB>time` lines";
+                Err(Error::unusable(&format!("builtin:{name}"), format!("holds {held}, not ratings"), mend))
+            }
+            None => Err(Error::unknown_name("builtin", name, builtin::RATINGS.iter().copied())),
+        },
     }
 }
 

@@ -153,9 +153,10 @@ fn stream_lines(mut lines: Lines, path: Option<&Path>, options: &ReadOptions) ->
 }
 
 fn builtin_sentences(name: &str, part: Part) -> Result<SentenceStream> {
-    if builtin::RATINGS.contains(&name) {
+    if let Some(held) = builtin::held(name).filter(|_| !builtin::NAMES.contains(&name)) {
         let mend = format!("name a file, or one of builtin:{}", builtin::NAMES.join(", builtin:"));
-        return Err(Error::unusable(&format!("builtin:{name}"), "holds ratings, not tagged sentences", mend));
+        let what = format!("holds {held}, not tagged sentences");
+        return Err(Error::unusable(&format!("builtin:{name}"), what, mend));
     }
     let marked =
         builtin::open(name, part).map_err(|_| Error::unknown_name("builtin", name, builtin::NAMES.iter().copied()))?;

@@ -1,8 +1,8 @@
 //! Data that comes with the program: `builtin:NAME` instead of a path.
 //!
 //! Here belong the type of an embedded sentence, the lists of names and what can be said of such a corpus without
-//! training anything (its ceiling for a model that sees one word at a time). What a corpus or a world of
-//! [ratings](films()) consists of belongs in a file of its own; everything read from disk belongs elsewhere.
+//! training anything (its ceiling for a model that sees one word at a time). What a corpus, a world of
+//! [ratings](films()) or of [pictures](scenes()) consists of belongs in a file of its own; everything read from disk belongs elsewhere.
 
 mod films;
 mod films_titles;
@@ -11,6 +11,10 @@ mod homographs_far;
 mod homographs_local;
 mod homographs_order;
 mod homographs_words;
+mod scenes;
+mod scenes_draw;
+mod scenes_files;
+mod scenes_words;
 mod verse;
 
 use std::collections::BTreeMap;
@@ -19,6 +23,11 @@ use std::fmt;
 pub use films::{Films, MOOD_FILMS, films};
 pub use films_titles::FILM_FEATURES;
 pub use homographs::homographs;
+pub use scenes::{
+    SCENE_CLASSES, SCENE_COLOURS, SCENE_SHAPES, Scene, SceneObject, SceneOptions, accuracy_without_pictures, scene,
+    scenes,
+};
+pub use scenes_files::write_scenes;
 pub use verse::VERSE;
 
 /// The names that [`open`] knows, without the `builtin:` before them: corpora of tagged sentences.
@@ -26,6 +35,16 @@ pub const NAMES: &[&str] = &["homographs"];
 
 /// The names that [`read_ratings`](crate::read_ratings) knows, without the `builtin:` before them.
 pub const RATINGS: &[&str] = &["films"];
+
+/// The names that [`read_pictures`](crate::image::read_pictures) and
+/// [`read_segmented`](crate::image::read_segmented) know, without the `builtin:` before them.
+pub const PICTURES: &[&str] = &["scenes"];
+
+/// What builtin data that a task of another kind asked for holds, if there is data of that name.
+pub(crate) fn held(name: &str) -> Option<&'static str> {
+    let kinds = [(NAMES, "tagged sentences"), (RATINGS, "ratings"), (PICTURES, "pictures"), (&["verse"], "one text")];
+    kinds.into_iter().find(|(names, _)| names.contains(&name)).map(|(_, held)| held)
+}
 
 /// What a token is for, when accuracy is counted apart from the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,9 +151,9 @@ pub struct UnknownBuiltin {
 
 impl fmt::Display for UnknownBuiltin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match RATINGS.contains(&self.name.as_str()) {
-            true => "holds ratings, not tagged sentences",
-            false => "there is no such embedded corpus",
+        let what = match held(&self.name) {
+            Some(held) => format!("holds {held}, not tagged sentences"),
+            None => "there is no such embedded corpus".to_owned(),
         };
         write!(f, "builtin:{}: {what}; known: {}", self.name, NAMES.join(", "))
     }

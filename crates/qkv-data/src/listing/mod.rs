@@ -192,7 +192,7 @@ fn no_label(set: &str, file: &Listed, options: &ListOptions) -> Error {
 }
 
 /// The part that a folder or a manifest calls `name`.
-fn part_named(name: &str) -> Option<ListedPart> {
+pub(crate) fn part_named(name: &str) -> Option<ListedPart> {
     match name.to_ascii_lowercase().as_str() {
         "train" | "training" => Some(ListedPart::Train),
         "dev" | "val" | "valid" | "validation" | "development" => Some(ListedPart::Dev),
