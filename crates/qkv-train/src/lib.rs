@@ -25,6 +25,7 @@ pub mod weights;
 
 mod arrivals;
 mod checkpoint;
+mod input;
 mod longest;
 mod numbers;
 mod stack;

@@ -14,7 +14,7 @@ use crate::embed::Embed;
 use crate::error::{Error, Result};
 use crate::generate::{Generator, Translator};
 use crate::model_dir::ModelDir;
-use crate::recipe::{Recipe, Task};
+use crate::recipe::{InputKind, Recipe, Task};
 use crate::recommend::{Rater, Recommender, recommends};
 use crate::tag::Tagger;
 
@@ -161,7 +161,7 @@ impl Model {
     pub fn nouns(&self) -> (&'static str, &'static str) {
         match self {
             Self::Tag(_) => ("sentences", "words"),
-            Self::Classify(classifier) => ("texts", classifier.noun()),
+            Self::Classify(classifier) => classifier.nouns(),
             Self::Generate(_) => ("prompts", "units"),
             Self::Translate(_) => ("texts", "units"),
             Self::Recommend(_) => ("users", "items"),
@@ -183,7 +183,7 @@ impl Model {
         };
         match self {
             Self::Tag(tagger) => tagger.evaluate(one()?, part, kind).map(Into::into),
-            Self::Classify(classifier) => classifier.evaluate(one()?, kind),
+            Self::Classify(classifier) => classifier.evaluate(one()?, part, kind),
             Self::Generate(generator) => generator.evaluate(one()?, kind),
             Self::Translate(translator) => translator.evaluate(data, kind),
             Self::Recommend(recommender) => recommender.evaluate(one()?, part, kind),
@@ -222,7 +222,10 @@ impl Model {
     pub(crate) fn embedder(&self) -> Result<&dyn Embed> {
         Ok(match self {
             Self::Tag(tagger) => tagger,
-            Self::Classify(classifier) => classifier,
+            Self::Classify(classifier) if classifier.recipe().input.kind == InputKind::Text => classifier,
+            Self::Classify(_) => {
+                return Err(Error::Recipe("embed: vectors are written of texts alone".into()));
+            }
             Self::Generate(generator) => generator,
             Self::Translate(translator) => translator,
             Self::Recommend(_) | Self::Rate(_) => {

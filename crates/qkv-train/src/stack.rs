@@ -11,7 +11,7 @@ use qkv_nn::layers::{
     PositionsOptions, SelfAttentionOptions,
 };
 
-use crate::recipe::{self, Cross, Mixer, Pooling, Positions, Recipe};
+use crate::recipe::{self, Cross, InputKind, Mixer, Pooling, Positions, Recipe};
 
 /// Whom a place of a stack sees.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,8 +24,24 @@ enum Sees {
 
 /// The encoder that a recipe asks for: each place sees all others.
 pub(crate) fn encoder_options(recipe: &Recipe) -> EncoderOptions {
-    stack_options(recipe, recipe.model.layers, recipe.model.max_positions, Sees::All)
+    let max = recipe.model.max_positions;
+    let (max_positions, geometry) = match recipe.input.kind {
+        InputKind::Text | InputKind::Audio => (max, Geometry::Line),
+        // Beside the picture there is a vector for the whole at most.
+        InputKind::Image => (1, grid(max)),
+        InputKind::ImageText => (max, grid(max)),
+    };
+    EncoderOptions { geometry, ..stack_options(recipe, recipe.model.layers, max_positions, Sees::All) }
 }
+
+/// Rows and columns of a picture's patches, of which so many are told apart at most.
+fn grid(max_positions: usize) -> Geometry {
+    let side = max_positions.min(MOST_ROWS);
+    Geometry::Grid { max_rows: side, max_columns: side }
+}
+
+/// Rows of patches that learned positions tell apart, at most: a picture has 65,536 patches at most.
+const MOST_ROWS: usize = 256;
 
 /// The decoder that a recipe asks for: no place sees what comes after it. With `reads`, it writes from what an encoder has read.
 pub(crate) fn decoder_options(recipe: &Recipe, reads: bool) -> DecoderOptions {

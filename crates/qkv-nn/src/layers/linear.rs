@@ -1,7 +1,7 @@
 //! The fully connected layer.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use qkv::activation::Activation;
 
 use super::Init;
@@ -38,6 +38,11 @@ impl Linear {
 
     pub(super) fn bias(&self) -> Tensor<1> {
         self.bias.val()
+    }
+
+    /// Where its parameters are.
+    pub fn device(&self) -> Device {
+        self.weight.val().device()
     }
 
     /// `[dim_in, dim_out]`.

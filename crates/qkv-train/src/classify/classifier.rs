@@ -4,27 +4,28 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use qkv_data::builtin::Part;
 use qkv_data::{Codec, EncodedSentences, LabelledOptions, read_labelled};
-use qkv_nn::layers::Init;
+use qkv_nn::layers::{Init, Pass};
 use serde_json::Value;
 
 use super::answers::{Answers, Wanted, unseen_warnings};
 use super::judge::{judge, outputs};
 use super::model::{ClassifyModel, ClassifySizes};
-use super::task::labelled_options;
-use super::units::{Units, noun};
+use super::task::{input_sizes, labelled_options};
 use crate::error::Result;
+use crate::input::{Examples, Parts, Reader, Sets, Units, nouns};
 use crate::longest::check_longest;
 use crate::model::{FileKind, Judgement};
 use crate::model_dir::ModelDir;
-use crate::numbers::argmax;
-use crate::recipe::Recipe;
+use crate::numbers::{argmax, floats};
+use crate::recipe::{InputKind, Recipe};
 
 /// A model with what it needs to be used.
 #[derive(Debug)]
 pub struct Classifier {
     recipe: Recipe,
-    units: Units,
+    reader: Reader,
     answers: Answers,
     model: ClassifyModel,
 }
@@ -48,12 +49,12 @@ impl Classifier {
     pub(crate) fn read(dir: &ModelDir, recipe: Recipe) -> Result<Self> {
         let broken = |e: String| dir.broken("vocab.json", &e);
         let vocab: Value = serde_json::from_slice(&dir.read("vocab.json")?).map_err(|e| broken(e.to_string()))?;
-        let units = Units::from_json(&recipe, &vocab).map_err(broken)?;
+        let reader = Reader::from_json(&recipe, &vocab).map_err(broken)?;
         let answers = Answers::from_json(recipe.model.task, &vocab).map_err(broken)?;
-        let sizes = ClassifySizes { vocabulary: units.len(), outputs: answers.outputs(), pretrained: None };
+        let sizes = ClassifySizes { input: input_sizes(&reader), outputs: answers.outputs() };
         let model = ClassifyModel::new(&recipe, &sizes, &Init::new(0, &Device::flex()));
         let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
-        Ok(Self { recipe, units, answers, model: model.valid() })
+        Ok(Self { recipe, reader, answers, model: model.valid() })
     }
 
     /// The recipe it was trained by.
@@ -61,9 +62,14 @@ impl Classifier {
         &self.recipe
     }
 
-    /// How texts become sets of ids.
-    pub(super) fn units(&self) -> &Units {
-        &self.units
+    /// How files become sets.
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// How texts become sets of ids; `None` where none come in.
+    pub(super) fn units(&self) -> Option<&Units> {
+        self.reader.units()
     }
 
     /// The model itself.
@@ -71,9 +77,9 @@ impl Classifier {
         &self.model
     }
 
-    /// What the units of a text are called, many of them.
-    pub fn noun(&self) -> &'static str {
-        noun(&self.recipe)
+    /// What an example is called, and what it is a set of; many of each.
+    pub fn nouns(&self) -> (&'static str, &'static str) {
+        nouns(&self.recipe)
     }
 
     /// Whether `label` is one of those that it gives.
@@ -86,45 +92,60 @@ impl Classifier {
         matches!(self.answers, Answers::Classes(_))
     }
 
-    /// Judges the model on texts with their labels or numbers.
+    /// Judges the model on examples with their labels or numbers; on those of the part `part` where data has parts.
     ///
     /// # Errors
     /// If the data cannot be read, or has no label that the model gives.
-    pub fn evaluate(&self, data: &str, kind: FileKind) -> Result<Judgement> {
-        let texts = read_labelled(data, &self.options(kind)?)?;
-        let (wanted, unseen) = self.answers.wanted(&texts, data)?;
+    pub fn evaluate(&self, data: &str, part: Part, kind: FileKind) -> Result<Judgement> {
         let start = Instant::now();
-        let encoded = self.units.encode(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
-        check_longest(&self.recipe, data, 0, encoded.lengths())?;
-        let reached = judge(&self.outputs(&encoded), &self.answers, &wanted);
+        let mut warnings = Vec::new();
+        let examples = if self.recipe.input.kind == InputKind::Text {
+            let texts = read_labelled(data, &self.options(kind)?)?;
+            let encoded = self.reader.texts(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
+            warnings.extend(unknown_warning(data, unknown_texts(&encoded), texts.len()));
+            Examples { labelled: texts, sets: Sets::Texts(encoded), name: data.to_string() }
+        } else {
+            self.reader.read(&self.recipe, data, part, Parts::Labels)?
+        };
+        let (wanted, unseen) = self.answers.wanted(&examples.labelled, data)?;
+        check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
+        let reached = judge(&self.outputs(&examples.sets), &self.answers, &wanted);
         let seconds = start.elapsed().as_secs_f64();
         let mut remarks = Vec::new();
         if let (Some((confusion, _)), Wanted::Classes { .. }) = (&reached.confusion, &wanted) {
-            remarks.push(("accuracy", format!("{} of {} texts", confusion.right(), confusion.examples())));
+            let noun = self.nouns().0;
+            remarks.push(("accuracy", format!("{} of {} {noun}", confusion.right(), confusion.examples())));
         }
-        let mut warnings: Vec<String> = unseen_warnings(&unseen, data).collect();
-        warnings.extend(unknown_warning(data, unknown_texts(&encoded), texts.len()));
+        warnings.splice(0..0, unseen_warnings(&unseen, data));
         let details = reached.detail().into_iter().collect();
         let mut metrics = reached.metrics;
         metrics.push(("loss", reached.loss));
-        Ok(Judgement { examples: texts.len(), tokens: encoded.tokens(), metrics, remarks, details, seconds, warnings })
+        let (examples, tokens) = (examples.sets.len(), examples.sets.tokens());
+        Ok(Judgement { examples, tokens, metrics, remarks, details, seconds, warnings })
     }
 
     /// What the model says of each text; `None` of one without a single unit, such as an empty one.
     pub fn predict<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Vec<Option<Prediction<'_>>> {
-        self.predict_encoded(&self.encode(texts))
+        self.predict_sets(&Sets::Texts(self.encode(texts)))
     }
 
     /// The sets that texts become.
     pub(super) fn encode<T: AsRef<str> + Sync>(&self, texts: &[T]) -> EncodedSentences {
-        self.units.encode(texts)
+        self.reader.texts(texts)
     }
 
-    /// The same for texts that are sets already.
-    pub(super) fn predict_encoded(&self, encoded: &EncodedSentences) -> Vec<Option<Prediction<'_>>> {
-        let outputs = self.outputs(encoded);
-        let rows = outputs.chunks_exact(self.answers.outputs()).zip(encoded.lengths());
+    /// The same for what is sets already.
+    pub(super) fn predict_sets(&self, sets: &Sets) -> Vec<Option<Prediction<'_>>> {
+        let outputs = self.outputs(sets);
+        let rows = outputs.chunks_exact(self.answers.outputs()).zip(sets.lengths());
         rows.map(|(row, length)| (length > 0).then(|| self.prediction(row))).collect()
+    }
+
+    /// The same for the sets `indices` alone, which are one batch.
+    pub(super) fn outputs_of(&self, sets: &Sets, indices: &[usize]) -> Vec<Option<Prediction<'_>>> {
+        let batch = sets.batch(indices);
+        let found = floats(qkv::awake(|| self.model.forward(&batch, &Pass::inference())).into_data());
+        found.chunks_exact(self.answers.outputs()).map(|row| Some(self.prediction(row))).collect()
     }
 
     fn prediction(&self, outputs: &[f32]) -> Prediction<'_> {
@@ -137,8 +158,8 @@ impl Classifier {
         }
     }
 
-    fn outputs(&self, encoded: &EncodedSentences) -> Vec<f32> {
-        outputs(&self.model, encoded, self.answers.outputs(), self.recipe.decoding.batch_tokens)
+    fn outputs(&self, sets: &Sets) -> Vec<f32> {
+        outputs(&self.model, sets, self.answers.outputs(), self.recipe.decoding.batch_tokens)
     }
 
     /// How files are read.

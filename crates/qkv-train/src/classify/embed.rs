@@ -3,9 +3,9 @@
 use qkv_data::{EncodedSentences, Sentence, stream_labelled, tokenize};
 
 use super::Classifier;
-use super::units::Units;
 use crate::embed::{Corpus, Embed, Text, Texts, cut_by, vocabulary_of, words_of};
 use crate::error::{Error, Result};
+use crate::input::{Sets, Units};
 use crate::numbers::floats;
 use crate::recipe::{Recipe, Unit};
 
@@ -24,13 +24,15 @@ impl Embed for Classifier {
 
     fn vocabulary(&self) -> Vec<Text> {
         match self.units() {
-            Units::Words { vocabulary, .. } => words_of(vocabulary),
-            Units::Codec(codec) => vocabulary_of(codec),
+            Some(Units::Words { vocabulary, .. }) => words_of(vocabulary),
+            Some(Units::Codec(codec)) => vocabulary_of(codec),
+            None => Vec::new(),
         }
     }
 
     fn cut(&self, text: &str) -> Result<Text> {
-        Ok(match self.units() {
+        let units = self.units().ok_or_else(|| Error::Recipe("embed: this model reads no texts".into()))?;
+        Ok(match units {
             Units::Words { vocabulary, .. } => {
                 let units = tokenize(text, None);
                 let ids = units.iter().map(|word| vocabulary.id(word)).collect();
@@ -47,14 +49,14 @@ impl Embed for Classifier {
 
     fn vectors(&self, texts: &[&Text], layer: usize) -> Vec<f32> {
         let encoded = match self.units() {
-            Units::Words { vocabulary, affixes } => {
+            Some(Units::Words { vocabulary, affixes }) => {
                 let sentences: Vec<Sentence> =
                     texts.iter().map(|text| Sentence::from_words(text.units.clone())).collect();
                 EncodedSentences::from_sentences(&sentences, vocabulary, affixes.as_ref(), None).0
             }
-            Units::Codec(_) => EncodedSentences::from_ids(texts.iter().map(|text| text.ids.clone())),
+            _ => EncodedSentences::from_ids(texts.iter().map(|text| text.ids.clone())),
         };
-        let batch = encoded.batch(&(0..texts.len()).collect::<Vec<_>>());
+        let batch = Sets::Texts(encoded).batch(&(0..texts.len()).collect::<Vec<_>>());
         floats(qkv::awake(|| self.model().vectors(&batch, layer)).into_data())
     }
 }

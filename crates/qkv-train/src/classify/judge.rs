@@ -1,11 +1,12 @@
 //! How good a model is: its outputs against what was wanted.
 
 use qkv::gather::NONE;
-use qkv_data::{EncodedSentences, plan_in_order};
+use qkv_data::plan_in_order;
 use qkv_nn::layers::Pass;
 
 use super::answers::{Answers, Scale, Wanted};
 use super::model::ClassifyModel;
+use crate::input::Sets;
 use crate::metrics::{Confusion, mae, pearson, r_squared, rmse, roc_auc, spearman};
 use crate::model::Detail;
 use crate::numbers::{argmax, floats};
@@ -33,16 +34,11 @@ impl Reached {
     }
 }
 
-/// What `model` gives for each text, `[texts, outputs]`.
-pub(super) fn outputs(
-    model: &ClassifyModel,
-    encoded: &EncodedSentences,
-    outputs: usize,
-    batch_tokens: usize,
-) -> Vec<f32> {
-    let mut all = vec![0.0; encoded.len() * outputs];
-    for indices in plan_in_order(&encoded.lengths(), batch_tokens) {
-        let batch = encoded.batch(&indices);
+/// What `model` gives for each set, `[sets, outputs]`.
+pub(super) fn outputs(model: &ClassifyModel, sets: &Sets, outputs: usize, batch_tokens: usize) -> Vec<f32> {
+    let mut all = vec![0.0; sets.len() * outputs];
+    for indices in plan_in_order(&sets.lengths(), batch_tokens) {
+        let batch = sets.batch(&indices);
         let found = floats(qkv::awake(|| model.forward(&batch, &Pass::inference())).into_data());
         for (row, index) in found.chunks_exact(outputs).zip(indices) {
             all[index * outputs..][..outputs].copy_from_slice(row);

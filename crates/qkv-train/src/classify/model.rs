@@ -1,35 +1,29 @@
 //! Units in, one row of outputs for each text out.
 
-use std::sync::Arc;
-
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use qkv::Offsets;
 use qkv::activation::Activation;
-use qkv_data::TextBatch;
 use qkv_nn::attention::Layout;
-use qkv_nn::layers::{Encoder, Init, Linear, Pass, Pooling, TextEmbedding};
+use qkv_nn::layers::{Encoder, Init, Linear, Pass, Pooling};
 use qkv_nn::ops::gather_sum;
 
+use crate::input::{Batch, InputEmbedding, InputSizes, with_first};
 use crate::recipe::{self, Recipe};
 use crate::stack::{encoder_options, encoder_parameters, pooling};
-use crate::tag::{embedding_options, embedding_parameters};
 
 /// What of a model's size comes from the data.
 #[derive(Clone, Debug)]
-pub struct ClassifySizes {
-    /// Ids of units.
-    pub vocabulary: usize,
+pub(crate) struct ClassifySizes {
+    /// What comes in.
+    pub(crate) input: InputSizes,
     /// Numbers that come out: one for each label, or 1 where a number is wanted.
-    pub outputs: usize,
-    /// Vectors to start from: `vocabulary · embedding_dim` numbers, NaN where there is none.
-    pub pretrained: Option<Vec<f32>>,
+    pub(crate) outputs: usize,
 }
 
 /// Embedding, encoder, pooling, and a linear layer to the outputs.
 #[derive(Module, Debug)]
 pub struct ClassifyModel {
-    embedding: TextEmbedding,
+    embedding: InputEmbedding,
     /// The vector that is put in front of each set to stand for the whole, `[1, d_model]`.
     class_vector: Option<Param<Tensor<2>>>,
     encoder: Encoder,
@@ -41,12 +35,11 @@ pub struct ClassifyModel {
 
 impl ClassifyModel {
     /// A model with fresh parameters.
-    pub fn new(recipe: &Recipe, sizes: &ClassifySizes, init: &Init) -> Self {
+    pub(crate) fn new(recipe: &Recipe, sizes: &ClassifySizes, init: &Init) -> Self {
         let d_model = recipe.model.d_model;
-        let embedding = embedding_options(recipe, sizes.vocabulary, sizes.pretrained.clone());
         let deviation = recipe.input.embedding_deviation as f32;
         Self {
-            embedding: TextEmbedding::new(&embedding, init),
+            embedding: InputEmbedding::new(recipe, &sizes.input, init),
             class_vector: has_class_vector(recipe).then(|| init.normal([1, d_model], deviation)),
             encoder: Encoder::new(&encoder_options(recipe), init),
             pooling: Pooling::new(pooling(recipe), d_model, init),
@@ -56,18 +49,18 @@ impl ClassifyModel {
     }
 
     /// How many numbers [`ClassifyModel::new`] would make a model of, without making one.
-    pub fn parameter_count(recipe: &Recipe, sizes: &ClassifySizes) -> u128 {
+    pub(crate) fn parameter_count(recipe: &Recipe, sizes: &ClassifySizes) -> u128 {
         let (d, outputs) = (recipe.model.d_model as u128, sizes.outputs as u128);
         let class_vector = if has_class_vector(recipe) { d } else { 0 };
-        embedding_parameters(recipe, sizes.vocabulary)
+        InputEmbedding::parameter_count(recipe, &sizes.input)
             + class_vector
             + encoder_parameters(&encoder_options(recipe))
             + Pooling::parameter_count(pooling(recipe), recipe.model.d_model)
             + (d * outputs + outputs)
     }
 
-    /// Class logits, or the number on its scale, of each text of a batch, `[texts, outputs]`.
-    pub fn forward(&self, batch: &TextBatch, pass: &Pass) -> Tensor<2> {
+    /// Class logits, or the number on its scale, of each set of a batch, `[sets, outputs]`.
+    pub(crate) fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<2> {
         let (x, layout) = self.embed(batch);
         let x = self.encoder.forward(pass.dropout(x, self.dropout), &layout, pass);
         let pooled = pass.dropout(self.pooling.forward(x, &layout), self.dropout);
@@ -84,7 +77,7 @@ impl ClassifyModel {
     ///
     /// # Panics
     /// If there are not so many layers.
-    pub fn vectors(&self, batch: &TextBatch, layer: usize) -> Tensor<2> {
+    pub(crate) fn vectors(&self, batch: &Batch, layer: usize) -> Tensor<2> {
         let (x, layout) = self.embed(batch);
         let x = self.encoder.forward_to(layer, x, &layout, &Pass::inference());
         if self.class_vector.is_none() {
@@ -95,13 +88,12 @@ impl ClassifyModel {
     }
 
     /// What goes into the encoder, and which vectors belong together.
-    fn embed(&self, batch: &TextBatch) -> (Tensor<2>, Layout) {
-        let x = self.embedding.forward(batch.words.clone(), batch.affixes.clone(), batch.affix_width);
-        let (x, offsets) = match &self.class_vector {
-            Some(class_vector) => with_first(class_vector.val(), x, &batch.offsets),
-            None => (x, batch.offsets.clone()),
-        };
-        (x, Layout::new(offsets))
+    fn embed(&self, batch: &Batch) -> (Tensor<2>, Layout) {
+        let (x, layout) = self.embedding.forward(batch, &self.head.device());
+        match &self.class_vector {
+            Some(class_vector) => with_first(class_vector.val(), x, &layout),
+            None => (x, layout),
+        }
     }
 }
 
@@ -109,25 +101,18 @@ fn has_class_vector(recipe: &Recipe) -> bool {
     recipe.model.pooling == Some(recipe::Pooling::Class)
 }
 
-/// The sets with `first` `[1, d_model]` in front of each.
-fn with_first(first: Tensor<2>, x: Tensor<2>, offsets: &Offsets) -> (Tensor<2>, Offsets) {
-    // Row 0 is the one that goes in front, and behind it stands the batch.
-    let rows =
-        (0..offsets.sets()).flat_map(|set| std::iter::once(0).chain(offsets.range(set).map(|row| row as u32 + 1)));
-    let rows: Arc<[u32]> = rows.collect();
-    let longer = Offsets::from_lengths(offsets.lengths().map(|length| length + 1));
-    (gather_sum(Tensor::cat(vec![first, x], 0), rows, 1), longer)
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, TensorData};
+    use qkv::Offsets;
     use qkv_data::EncodedSentences;
 
     use super::*;
+    use crate::input::Sets;
     use crate::numbers::floats;
 
-    const SIZES: ClassifySizes = ClassifySizes { vocabulary: 11, outputs: 3, pretrained: None };
+    const SIZES: ClassifySizes =
+        ClassifySizes { input: InputSizes { vocabulary: 11, pretrained: None, dim: 0 }, outputs: 3 };
 
     fn recipe(assignments: &[&str]) -> Recipe {
         let mut recipe = Recipe::default();
@@ -167,7 +152,7 @@ mod tests {
     #[test]
     fn a_texts_answer_does_not_depend_on_its_batch_mates_nor_on_their_order() {
         let texts = [vec![1, 2, 3, 4, 5], vec![], vec![6], vec![7, 7, 8]];
-        let encoded = EncodedSentences::from_ids(texts);
+        let encoded = Sets::Texts(EncodedSentences::from_ids(texts));
         for assignments in CHOICES {
             let model = model(&recipe(assignments));
             let run =
@@ -189,8 +174,8 @@ mod tests {
             Tensor::<2>::from_data(data, &Device::flex())
         };
         let offsets = Offsets::from_lengths([2, 0, 1]);
-        let (x, longer) = with_first(tensor(&[9.0]), tensor(&[1.0, 2.0, 3.0]), &offsets);
-        assert_eq!(longer.lengths().collect::<Vec<_>>(), [3, 1, 2]);
+        let (x, longer) = with_first(tensor(&[9.0]), tensor(&[1.0, 2.0, 3.0]), &Layout::new(offsets));
+        assert_eq!(longer.offsets().lengths().collect::<Vec<_>>(), [3, 1, 2]);
         assert_eq!(floats(x.into_data()), floats(tensor(&[9.0, 1.0, 2.0, 9.0, 9.0, 3.0]).into_data()));
     }
 }

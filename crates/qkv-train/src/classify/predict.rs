@@ -4,14 +4,17 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use qkv_data::{LabelledFormat, LabelledText, stream_labelled};
+use qkv_data::builtin::Part;
+use qkv_data::{LabelledFormat, LabelledText, plan_in_order, stream_labelled};
 use serde_json::{Map, Value, json};
 
 use super::classifier::{Classifier, Prediction, unknown_texts, unknown_warning};
 use crate::arrivals::Arrivals;
 use crate::error::{Error, Result};
+use crate::input::{Parts, Sets};
 use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
+use crate::recipe::InputKind;
 
 /// Batches taken into memory at once.
 const CHUNK_BATCHES: usize = 8;
@@ -34,6 +37,9 @@ impl Classifier {
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
+        if self.recipe().input.kind != InputKind::Text {
+            return self.predict_files(source, style, out, stop, watch);
+        }
         let (name, options) = (source.to_string(), self.prediction_options(kind)?);
         let guessed = options.format.is_none();
         let arrivals = Arrivals::of(move || {
@@ -53,7 +59,8 @@ impl Classifier {
             check_longest(self.recipe(), source, done.examples, encoded.lengths())?;
             unknown += unknown_texts(&encoded);
             labelled += chunk.iter().filter(|(format, text)| guessed && self.begins_with_label(*format, text)).count();
-            match write_all(&texts, &self.predict_encoded(&encoded), self.gives_labels(), style, out) {
+            let predictions = self.predict_sets(&Sets::Texts(encoded.clone()));
+            match write_all(&texts, &predictions, self.gives_labels(), style, out) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
                 Err(e) => return Err(Error::output(&e)),
@@ -75,6 +82,37 @@ impl Classifier {
         done.warnings.extend(unknown_warning(source, unknown, done.examples));
         if done.examples == 0 && !stop.load(Ordering::Relaxed) {
             done.warnings.push(format!("{source}: there is no text in it"));
+        }
+        Ok(done)
+    }
+
+    /// The same for pictures or recordings: each is called by the name of its file.
+    fn predict_files(
+        &self,
+        source: &str,
+        style: Style,
+        out: &mut dyn Write,
+        stop: &AtomicBool,
+        watch: Watch,
+    ) -> Result<Predicted> {
+        let examples = self.reader().read(self.recipe(), source, Part::Test, Parts::Nothing)?;
+        check_longest(self.recipe(), source, 0, examples.sets.lengths())?;
+        let lengths = examples.sets.lengths();
+        let mut done = Predicted::default();
+        for chunk in plan_in_order(&lengths, self.recipe().decoding.batch_tokens) {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let outputs = self.outputs_of(&examples.sets, &chunk);
+            let names: Vec<&str> = chunk.iter().map(|&place| examples.labelled[place].text.as_str()).collect();
+            match write_all(&names, &outputs, self.gives_labels(), style, out) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
+                Err(e) => return Err(Error::output(&e)),
+            }
+            done.examples += chunk.len();
+            done.tokens += chunk.iter().map(|&place| lengths[place]).sum::<usize>();
+            watch(done.examples, done.tokens);
         }
         Ok(done)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
 use qkv::random::Key;
-use qkv_data::{EncodedSentences, LabelledFormat, LabelledOptions, LabelledText, carve, plan_epoch, read_labelled};
+use qkv_data::{LabelledFormat, LabelledOptions, LabelledText, carve, plan_epoch, read_labelled};
 use qkv_nn::layers::{Init, Pass};
 use qkv_nn::ops::{CrossEntropyOptions, cross_entropy};
 use serde_json::{Map, Value};
@@ -12,26 +12,26 @@ use serde_json::{Map, Value};
 use super::answers::{Answers, Wanted, unseen_warnings};
 use super::judge::{judge, outputs};
 use super::model::{ClassifyModel, ClassifySizes};
-use super::units::{Units, noun};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::input::{Examples, InputSizes, Parts, Prepared as Data, Reader, Sets, Units, noun, nouns};
 use crate::memory;
-use crate::recipe::{ClassWeights, Metric, Recipe, Task as Kind, Words};
+use crate::recipe::{ClassWeights, InputKind, Metric, Recipe, Task as Kind, Words};
 use crate::run::{Count, Prepared};
-use crate::tag::{BYTES_PER_PARAMETER, read_pretrained, with_hidden};
+use crate::tag::{BYTES_PER_PARAMETER, read_pretrained};
 use crate::trainer::{Criterion, Scores, Task};
 
 /// Texts with their labels or numbers, ready to be trained on. An example is the number of one.
 #[derive(Debug)]
 pub struct ClassifyTask {
     recipe: Recipe,
-    units: Units,
+    reader: Reader,
     answers: Answers,
     sizes: ClassifySizes,
-    train: EncodedSentences,
+    train: Sets,
     lengths: Vec<usize>,
     targets: Targets,
-    dev: EncodedSentences,
+    dev: Sets,
     dev_wanted: Wanted,
     warnings: Vec<String>,
 }
@@ -52,6 +52,9 @@ impl ClassifyTask {
     /// If the recipe names no training data, or the data cannot be read, or has too long a text.
     pub fn prepare(recipe: &Recipe) -> Result<Self> {
         recipe.check()?;
+        if recipe.input.kind != InputKind::Text {
+            return Self::from_prepared(recipe, Reader::prepare(recipe, Parts::Labels)?);
+        }
         let options = labelled_options(recipe)?;
         let train_path = recipe.train_path()?;
         let train = read_labelled(train_path, &options)?;
@@ -73,47 +76,65 @@ impl ClassifyTask {
         (train_name, train): (&str, &[LabelledText]),
         (dev_name, dev): (&str, &[LabelledText]),
     ) -> Result<Self> {
-        let mut recipe = recipe.clone();
-        let answers = Answers::build(recipe.model.task, train, train_name)?;
-        let (wanted, _) = answers.wanted(train, train_name)?;
-        let (dev_wanted, unseen) = answers.wanted(dev, dev_name)?;
-        let units = Units::build(&recipe, train.iter().map(|text| text.text.as_str()))
+        let units = Units::build(recipe, train.iter().map(|text| text.text.as_str()))
             .map_err(|e| Error::Training(format!("{train_name}: {e}")))?;
-        let encode = |texts: &[LabelledText]| units.encode(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
-        let (encoded, encoded_dev) = (encode(train), encode(dev));
-        check_lengths(&recipe, train, &encoded, train_name)?;
-        let mut sizes = ClassifySizes { vocabulary: units.len(), outputs: answers.outputs(), pretrained: None };
-        if let (Some(words), Words::Embedding) = (units.words(), recipe.input.words) {
-            sizes.pretrained = read_pretrained(&mut recipe, words)?;
+        let examples = |name: &str, texts: &[LabelledText]| {
+            let sets = Sets::Texts(units.encode(&texts.iter().map(|text| &text.text).collect::<Vec<_>>()));
+            Examples { labelled: texts.to_vec(), sets, name: name.to_string() }
+        };
+        let (train, dev) = (examples(train_name, train), examples(dev_name, dev));
+        Self::from_prepared(recipe, Data { reader: Reader::Texts(units), train, dev })
+    }
+
+    /// The same from examples of any kind.
+    ///
+    /// # Errors
+    /// As for [`ClassifyTask::from_texts`].
+    fn from_prepared(recipe: &Recipe, Data { reader, train, dev }: Data) -> Result<Self> {
+        let mut recipe = recipe.clone();
+        let answers = Answers::build(recipe.model.task, &train.labelled, &train.name)?;
+        let (wanted, _) = answers.wanted(&train.labelled, &train.name)?;
+        let (dev_wanted, unseen) = answers.wanted(&dev.labelled, &dev.name)?;
+        check_lengths(&recipe, &train)?;
+        let mut input = input_sizes(&reader);
+        if let (Some(words), Words::Embedding) = (reader.units().and_then(Units::words), recipe.input.words) {
+            input.pretrained = read_pretrained(&mut recipe, words)?;
         }
+        let sizes = ClassifySizes { input, outputs: answers.outputs() };
         let needed = ClassifyModel::parameter_count(&recipe, &sizes).saturating_mul(BYTES_PER_PARAMETER);
         memory::check(needed, "lower model.d_model, model.d_ff, model.layers or input.buckets")?;
-        let mut warnings: Vec<String> = unseen_warnings(&unseen, dev_name).collect();
+        let mut warnings: Vec<String> = unseen_warnings(&unseen, &dev.name).collect();
+        let count = train.sets.len();
         if let Answers::Classes(labels) = &answers
             && labels.len() > MANY_LABELS
-            && labels.len() * 4 > train.len()
+            && labels.len() * 4 > count
         {
-            let (count, texts) = (labels.len(), train.len());
+            let (labels, noun) = (labels.len(), nouns(&recipe).0);
             warnings.insert(0, format!(
-                "there are {count} different labels for {texts} texts: are the columns swapped, or are they numbers, for model.task = \"regress\"?"
+                "there are {labels} different labels for {count} {noun}: are the columns swapped, or are they numbers, for model.task = \"regress\"?"
             ));
         }
         let targets = Targets::of(&recipe, &answers, wanted);
-        // A text without units takes its place in a batch as well.
-        let lengths = encoded.lengths().into_iter().map(|length| length.max(1)).collect();
+        // A set without vectors takes its place in a batch as well.
+        let lengths = train.sets.lengths().into_iter().map(|length| length.max(1)).collect();
         Ok(Self {
             recipe,
-            units,
+            reader,
             answers,
             sizes,
-            train: encoded,
+            train: train.sets,
             lengths,
             targets,
-            dev: encoded_dev,
+            dev: dev.sets,
             dev_wanted,
             warnings,
         })
     }
+}
+
+/// What the reader decides of a model's size.
+pub(super) fn input_sizes(reader: &Reader) -> InputSizes {
+    InputSizes { vocabulary: reader.units().map_or(0, Units::len), pretrained: None, dim: reader.dim() }
 }
 
 /// So many labels are not unusual, however few the texts.
@@ -143,14 +164,19 @@ fn balanced_weights(ids: &[u32], classes: usize) -> Arc<[f32]> {
     counts.iter().map(|&count| (all / (classes as f64 * count.max(1) as f64)) as f32).collect()
 }
 
-/// Checks that no text is so long that it must be a mistake.
-fn check_lengths(recipe: &Recipe, texts: &[LabelledText], encoded: &EncodedSentences, name: &str) -> Result<()> {
-    let (most, noun) = (recipe.data.max_tokens, noun(recipe));
-    match texts.iter().zip(encoded.lengths()).find(|(_, length)| *length > most) {
+/// Checks that no example is so long that it must be a mistake.
+fn check_lengths(recipe: &Recipe, examples: &Examples) -> Result<()> {
+    let (most, (_, noun)) = (recipe.data.max_tokens, nouns(recipe));
+    let name = &examples.name;
+    match examples.labelled.iter().zip(examples.sets.lengths()).find(|(_, length)| *length > most) {
         None => Ok(()),
-        Some((text, length)) => Err(Error::Training(format!(
+        Some((text, length)) if recipe.input.kind == InputKind::Text => Err(Error::Training(format!(
             "{name}:{}: the text that starts here has {length} {noun}, more than data.max_tokens = {most}; split it, or raise data.max_tokens",
             text.line
+        ))),
+        Some((example, length)) => Err(Error::Training(format!(
+            "{}: it has {length} {noun}, more than data.max_tokens = {most}; raise data.max_tokens, or make fewer of it by another key of [input]",
+            example.text
         ))),
     }
 }
@@ -178,11 +204,12 @@ impl Prepared for ClassifyTask {
     }
 
     fn counts(&self) -> Vec<Count> {
-        let noun = noun(&self.recipe);
-        let mut counts = vec![
-            Count { name: "texts", title: "texts", number: self.train.len() },
-            Count { name: noun, title: noun, number: self.units.known() },
-        ];
+        let (examples, _) = nouns(&self.recipe);
+        let mut counts = vec![Count { name: examples, title: examples, number: self.train.len() }];
+        if let Some(units) = self.reader.units() {
+            let noun = noun(&self.recipe);
+            counts.push(Count { name: noun, title: noun, number: units.known() });
+        }
         if let Answers::Classes(labels) = &self.answers {
             counts.push(Count { name: "labels", title: "labels", number: labels.len() });
         }
@@ -194,14 +221,14 @@ impl Prepared for ClassifyTask {
     }
 
     fn vocab_json(&self) -> Vec<u8> {
-        vocab_json(&self.units, &self.answers)
+        vocab_json(&self.reader, &self.answers)
     }
 }
 
 /// The content of `vocab.json`.
-fn vocab_json(units: &Units, answers: &Answers) -> Vec<u8> {
+fn vocab_json(reader: &Reader, answers: &Answers) -> Vec<u8> {
     let mut object = Map::new();
-    for part in [units.to_json(), answers.to_json()] {
+    for part in [reader.to_json(), answers.to_json()] {
         if let Value::Object(part) = part {
             object.extend(part);
         }
@@ -228,7 +255,7 @@ impl Task for ClassifyTask {
 
     fn loss(&self, model: &ClassifyModel, examples: &[usize], key: Key) -> Tensor<1> {
         let training = &self.recipe.training;
-        let batch = with_hidden(self.train.batch(examples), training, key);
+        let batch = self.train.training_batch(examples, training, key);
         let outputs = model.forward(&batch, &Pass::training(key));
         match &self.targets {
             Targets::Classes { ids, weights } => {
@@ -262,13 +289,8 @@ impl Task for ClassifyTask {
 
     fn fingerprint(&self) -> String {
         let mut content = self.vocab_json();
-        for part in [&self.train, &self.dev] {
-            content.extend(part.lengths().iter().flat_map(|length| length.to_le_bytes()));
-            let batch = part.batch(&(0..part.len()).collect::<Vec<_>>());
-            for ids in [&batch.words, &batch.affixes] {
-                content.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
-            }
-        }
+        content.extend(self.train.content());
+        content.extend(self.dev.content());
         match &self.targets {
             Targets::Classes { ids, .. } => content.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
             Targets::Numbers(numbers) => content.extend(numbers.iter().flat_map(|x| x.to_le_bytes())),
@@ -277,7 +299,7 @@ impl Task for ClassifyTask {
             Wanted::Classes { ids, .. } => content.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
             Wanted::Numbers(numbers) => content.extend(numbers.iter().flat_map(|x| x.to_le_bytes())),
         }
-        content.extend(self.sizes.pretrained.iter().flatten().flat_map(|x| x.to_le_bytes()));
+        content.extend(self.sizes.input.pretrained.iter().flatten().flat_map(|x| x.to_le_bytes()));
         files::hash(&content)
     }
 }

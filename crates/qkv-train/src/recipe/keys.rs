@@ -69,8 +69,53 @@ word! {
 word! {
     /// What comes in.
     InputKind {
-        /// Words.
+        /// Words, or other units of a text.
         Text,
+        /// A recording: its frames.
+        Audio,
+        /// A picture: its patches.
+        Image,
+        /// A picture and a text as one set, such as a question about it.
+        #[serde(rename = "image+text")]
+        ImageText,
+    }
+}
+word! {
+    /// What a frame of sound is described by.
+    Features {
+        /// The logarithms of the energies in bands of the mel scale.
+        LogMel,
+        /// Their cosine transform.
+        Mfcc,
+    }
+}
+word! {
+    /// Over what frames are brought to mean 0 and deviation 1.
+    Normalise {
+        /// Each recording by itself.
+        Recording,
+        /// All of the training data.
+        Corpus,
+        /// Nothing: they stay as they are.
+        None,
+    }
+}
+word! {
+    /// What a pixel is.
+    Colour {
+        /// One number.
+        Grey,
+        /// Red, green and blue.
+        Rgb,
+    }
+}
+word! {
+    /// How what is written is found among the vectors of what was read.
+    Output {
+        /// A decoder writes unit by unit and looks at all that was read.
+        Decoder,
+        /// Every vector gives a unit or nothing (Graves et al., 2006).
+        Ctc,
     }
 }
 word! {
@@ -269,12 +314,30 @@ table! {
         target: Option<String> = None,
         /// The longest set that is trained on, in vectors.
         max_tokens: usize = 1024,
+        /// How the names of a folder's recordings or pictures are made, as `{label}_{speaker}_{index}`: `label` is what is learned, the
+        /// other fields serve the rules of the parts.
+        names: Option<String> = None,
+        /// Which files are the test part: a field and its values, as `index 0-4` or `speaker jackson,theo`.
+        test_files: Option<String> = None,
+        /// Which files are the dev part, likewise.
+        dev_files: Option<String> = None,
+        /// Recordings that are joined to one, at random and of one part: the fewest and the most; what is wanted is then all of their
+        /// labels, one behind the other.
+        join: Option<[usize; 2]> = None,
+        /// Seconds of silence between joined recordings, at least and at most.
+        join_gap: [f64; 2] = [0.0, 0.3],
+        /// Seconds of each example that `evaluate` joins, instead of a number of recordings.
+        join_seconds: Option<f64> = None,
+        /// How many examples are joined from a part, in an epoch and for judging; as many as the part has recordings if not given.
+        join_count: Option<usize> = None,
+        /// Only so large a share of the training part is trained on, drawn by seed and the same share of each label.
+        train_share: f64 = 1.0,
     }
 }
 table! {
     /// `[input]`: how an example becomes a set of vectors.
     Input {
-        /// What comes in: `text`.
+        /// What comes in: `text`, `audio`, `image` or `image+text`.
         kind: InputKind = InputKind::Text,
         /// What a text is a sequence of: `words`, `characters`, `bpe`, `unigram`, `phones` or `items`.
         unit: Unit = Unit::Words,
@@ -304,6 +367,30 @@ table! {
         suffixes: usize = 4,
         /// Rows that prefixes, suffixes and shapes are hashed into.
         buckets: usize = 20_000,
+        /// Samples a second that recordings are brought to.
+        rate: u32 = 16_000,
+        /// Milliseconds of sound that a frame sees.
+        frame_ms: f64 = 25.0,
+        /// Milliseconds from one frame to the next.
+        step_ms: f64 = 10.0,
+        /// What a frame is described by: `log-mel` or `mfcc`.
+        features: Features = Features::LogMel,
+        /// Bands of the mel scale.
+        bands: usize = 40,
+        /// Coefficients of `mfcc`.
+        coefficients: usize = 13,
+        /// Over what frames are brought to mean 0 and deviation 1: `recording`, `corpus` or `none`.
+        normalise: Normalise = Normalise::Corpus,
+        /// Frames that are put end to end to make one vector.
+        stack: usize = 1,
+        /// Convolutions of width 3 and stride 2 before the encoder, each of which halves the number of vectors.
+        convolutions: usize = 0,
+        /// Pixels to a side of a patch, each of which is a vector; 1 for every pixel.
+        patch: usize = 4,
+        /// What a pixel is: `grey` or `rgb`; grey where all pictures of the training data are if not given.
+        colour: Option<Colour> = None,
+        /// Height and width that pictures are brought to; as they are if not given.
+        resize: Option<[usize; 2]> = None,
     }
 }
 table! {
@@ -336,6 +423,9 @@ table! {
         pooling: Option<Pooling> = None,
         /// How what is written learns of what was read: `attention`, or `none` for one vector that is fed to every step.
         cross: Cross = Cross::Attention,
+        /// How what is written is found among what was read: `decoder`, or `ctc` where it comes in the order of what was read and is
+        /// shorter, as a transcript is.
+        output: Output = Output::Decoder,
         /// Whether the table of embeddings also gives the logits of what is written.
         tied: bool = false,
         /// Units that `generate` sees at most to say what comes next.
@@ -383,6 +473,30 @@ table! {
         affix_dropout: f64 = 0.0,
         /// How much of the target is spread over all labels.
         label_smoothing: f64 = 0.0,
+        /// Stretches of frames that are hidden in each recording (Park et al., 2019).
+        time_masks: usize = 0,
+        /// Frames of such a stretch, at most.
+        time_mask_frames: usize = 20,
+        /// Stretches of bands that are hidden in each recording.
+        band_masks: usize = 0,
+        /// Bands of such a stretch, at most.
+        band_mask_bands: usize = 8,
+        /// Recordings are played up to this share faster or slower.
+        speed: f64 = 0.0,
+        /// Noise is added to recordings, up to this share of their loudness.
+        noise: f64 = 0.0,
+        /// Pictures are shifted by up to so many pixels.
+        shift: usize = 0,
+        /// Pictures are turned by up to so many degrees.
+        rotate: f64 = 0.0,
+        /// Pictures are made up to this share larger or smaller.
+        scale: f64 = 0.0,
+        /// Whether every second picture is mirrored, left to right.
+        flip: bool = false,
+        /// Pictures become up to this share of the range lighter or darker.
+        brightness: f64 = 0.0,
+        /// A rectangle is covered in each picture, its sides up to this share of the picture's.
+        erase: f64 = 0.0,
         /// How much each class counts in the loss of `classify`: `none`, all examples alike, or `balanced`, all classes alike.
         class_weights: ClassWeights = ClassWeights::None,
         /// The dev metric that decides which epoch is best; the task's own if not given.

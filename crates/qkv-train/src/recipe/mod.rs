@@ -3,13 +3,13 @@
 //! What belongs here: the keys (in `keys.rs`), how they are read from TOML and set from `table.key=value`, and the checks
 //! that need nothing but the recipe itself. What the keys lead to is decided where they are used.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+mod check;
 mod keys;
 
 pub use keys::*;
@@ -94,8 +94,23 @@ impl Recipe {
         };
         let optional = matches!(
             (name, key),
-            ("data", "train" | "dev" | "format" | "encoding" | "label" | "text" | "source" | "target")
-                | ("input", "embedding_dim" | "vectors" | "target_unit")
+            (
+                "data",
+                "train"
+                    | "dev"
+                    | "format"
+                    | "encoding"
+                    | "label"
+                    | "text"
+                    | "source"
+                    | "target"
+                    | "names"
+                    | "test_files"
+                    | "dev_files"
+                    | "join"
+                    | "join_seconds"
+                    | "join_count"
+            ) | ("input", "embedding_dim" | "vectors" | "target_unit" | "colour" | "resize")
                 | ("model", "d_ff" | "window" | "relative_range" | "hidden" | "decoder_layers" | "pooling")
                 | ("training", "steps" | "metric")
                 | ("decoding", "top_k" | "top_p" | "strategy")
@@ -177,198 +192,6 @@ impl Recipe {
                 "{key} names {} files, and what is learned from here is one: two are for pairs of model.task = \"generate\"",
                 paths.len()
             ))),
-        }
-    }
-
-    /// Checks what can be checked without data.
-    ///
-    /// # Errors
-    /// Names the key whose value cannot be, and what it may be.
-    pub fn check(&self) -> Result<()> {
-        let (data, input, model, training) = (&self.data, &self.input, &self.model, &self.training);
-        let decoding = &self.decoding;
-        let mut wrong = String::new();
-        let mut demand = |holds: bool, message: &str| {
-            if !holds && wrong.is_empty() {
-                let _ = write!(wrong, "{message}");
-            }
-        };
-        let share = |x: f64| (0.0..1.0).contains(&x);
-        demand(data.dev_fraction > 0.0 && data.dev_fraction < 1.0, "data.dev_fraction must lie between 0 and 1");
-        demand(data.max_tokens > 0, "data.max_tokens must be at least 1");
-        demand(input.embedding_dim != Some(0), "input.embedding_dim must be at least 1");
-        demand(
-            input.embedding_deviation > 0.0 && input.embedding_deviation.is_finite(),
-            "input.embedding_deviation must be positive",
-        );
-        demand(
-            input.words == Words::Embedding || input.vectors.is_none(),
-            "input.vectors needs input.words = \"embedding\": a one-hot vector has no values to start from",
-        );
-        demand(
-            input.words == Words::Embedding || input.embedding_dim.is_none(),
-            "input.embedding_dim needs input.words = \"embedding\"",
-        );
-        demand(
-            input.characters == Characters::None || input.buckets > 0,
-            "input.buckets must be at least 1 with input.characters = \"affixes\"",
-        );
-        demand(model.layers > 0, "model.layers must be at least 1");
-        demand(model.d_model > 0 && model.d_ff != Some(0), "model.d_model and model.d_ff must be at least 1");
-        demand(model.hidden != Some(0), "model.hidden must be at least 1");
-        demand(model.max_positions > 0, "model.max_positions must be at least 1");
-        demand(model.context > 0, "model.context must be at least 1");
-        for (name, size, most) in [
-            ("model.layers", Some(model.layers), 1000),
-            ("model.d_model", Some(model.d_model), 100_000),
-            ("model.d_ff", model.d_ff, 1_000_000),
-            ("model.hidden", model.hidden, 100_000),
-            ("model.max_positions", Some(model.max_positions), 10_000_000),
-            ("model.context", Some(model.context), 10_000_000),
-            ("model.relative_range", model.relative_range, 1_000_000),
-            ("model.window", model.window, if model.mixer == Mixer::Attention { 1_000_000_000 } else { 10_000 }),
-            ("input.embedding_dim", input.embedding_dim, 100_000),
-            ("input.prefixes", Some(input.prefixes), 100),
-            ("input.suffixes", Some(input.suffixes), 100),
-            ("input.buckets", Some(input.buckets), 100_000_000),
-            ("input.subwords", Some(input.subwords), 1_000_000),
-            ("model.decoder_layers", model.decoder_layers, 1000),
-        ] {
-            demand(size.is_none_or(|size| size <= most), &format!("{name} must be at most {most}"));
-        }
-        if model.mixer == Mixer::Attention || model.pooling == Some(Pooling::Attention) {
-            demand(
-                model.heads > 0 && model.d_model.is_multiple_of(model.heads.max(1)),
-                &format!(
-                    "model.d_model ({}) must be divisible by model.heads ({}), which must be at least 1",
-                    model.d_model, model.heads
-                ),
-            );
-        }
-        if model.mixer == Mixer::Attention {
-            demand(
-                model.positions != Positions::Rotary || (model.d_model / model.heads.max(1)).is_multiple_of(2),
-                "model.positions = \"rotary\" needs an even number of elements a head (d_model / heads)",
-            );
-        } else {
-            demand(
-                !matches!(model.positions, Positions::Rotary | Positions::Relative),
-                "model.positions = \"rotary\" and \"relative\" are told inside attention: choose none, sinusoidal or learned for other mixers",
-            );
-        }
-        demand(training.epochs > 0, "training.epochs must be at least 1");
-        demand(training.batch_tokens > 0, "training.batch_tokens must be at least 1");
-        demand(training.steps != Some(0), "training.steps must be at least 1");
-        demand(decoding.batch_tokens > 0, "decoding.batch_tokens must be at least 1");
-        demand((1..=1000).contains(&decoding.beam), "decoding.beam must be from 1 to 1000");
-        demand(
-            decoding.length_penalty >= 0.0 && decoding.length_penalty.is_finite(),
-            "decoding.length_penalty must be a number from 0 on",
-        );
-        demand(
-            decoding.top_p.is_none_or(|share| share > 0.0 && share <= 1.0),
-            "decoding.top_p is a share of the probability: above 0, at most 1",
-        );
-        demand(input.subwords > 0, "input.subwords must be at least 1");
-        demand(model.decoder_layers != Some(0), "model.decoder_layers must be at least 1");
-        for (key, paths) in [("data.train", &data.train), ("data.dev", &data.dev)] {
-            let count = paths.as_ref().map_or(1, |paths| paths.all().len());
-            demand((1..=2).contains(&count), &format!("{key} names {count} files: one, or two of parallel text"));
-        }
-        demand(decoding.max_length > 0, "decoding.max_length must be at least 1");
-        demand(decoding.top_k != Some(0), "decoding.top_k must be at least 1");
-        demand(
-            decoding.temperature >= 0.0 && decoding.temperature.is_finite(),
-            "decoding.temperature must be a number from 0 on; 0 takes the likeliest",
-        );
-        demand(
-            training.learning_rate > 0.0 && training.learning_rate.is_finite(),
-            "training.learning_rate must be positive",
-        );
-        demand(share(training.warmup), "training.warmup is a share of all steps: from 0 to less than 1");
-        demand(
-            training.weight_decay >= 0.0 && training.clip >= 0.0,
-            "training.weight_decay and training.clip must not be negative",
-        );
-        demand(
-            share(training.dropout) && share(training.attention_dropout),
-            "training.dropout and training.attention_dropout lie from 0 to less than 1",
-        );
-        demand(share(training.word_dropout), "training.word_dropout lies from 0 to less than 1");
-        demand(share(training.affix_dropout), "training.affix_dropout lies from 0 to less than 1");
-        demand(share(training.label_smoothing), "training.label_smoothing lies from 0 to less than 1");
-        demand(training.average_count > 0, "training.average_count must be at least 1");
-        demand(training.checkpoint_every > 0, "training.checkpoint_every must be at least 1");
-        demand(
-            training.precision == "f32",
-            &format!("training.precision = \"{}\": this version computes in \"f32\" alone", training.precision),
-        );
-        if wrong.is_empty() { self.check_task() } else { Err(Error::Recipe(wrong)) }
-    }
-
-    /// Checks that the task can be done with what else the recipe says.
-    fn check_task(&self) -> Result<()> {
-        let (input, model, training) = (&self.input, &self.model, &self.training);
-        let refuse = |message: &str| Err(Error::Recipe(message.to_string()));
-        let of_words = input.vectors.is_some() || input.characters != Characters::None;
-        let target_unit = input.target_unit.unwrap_or(input.unit);
-        let recommends = input.unit == Unit::Items;
-        if matches!(model.mixer, Mixer::Factors | Mixer::Popularity) && !recommends {
-            return refuse(&format!(
-                "model.mixer = \"{}\" is for who chose what: set input.unit = \"items\"",
-                model.mixer.name()
-            ));
-        }
-        if let Some(metric) = training.metric
-            && !model.task.metrics().contains(&metric)
-        {
-            return refuse(
-                &format!("training.metric = \"{metric:?}\" is no metric of model.task = \"{}\"", model.task.name())
-                    .to_lowercase(),
-            );
-        }
-        if training.metric == Some(Metric::Ndcg) && !recommends {
-            return refuse("training.metric = \"ndcg\" is of what is recommended: set input.unit = \"items\"");
-        }
-        if training.class_weights != ClassWeights::None && model.task != Task::Classify {
-            return refuse("training.class_weights is for model.task = \"classify\": leave it out");
-        }
-        match model.task {
-            Task::Regress if training.label_smoothing > 0.0 => refuse(
-                "training.label_smoothing is of labels, and model.task = \"regress\" learns numbers: leave it out",
-            ),
-            Task::Tag if input.unit != Unit::Words => {
-                refuse("model.task = \"tag\" gives labels to words: leave out input.unit")
-            }
-            Task::Classify | Task::Regress
-                if matches!(input.unit, Unit::Phones) || (model.task == Task::Classify && recommends) =>
-            {
-                refuse("model.task = \"classify\" and \"regress\" read words, characters, bpe or unigram")
-            }
-            Task::Classify | Task::Regress if of_words && input.unit != Unit::Words => {
-                refuse("input.vectors and input.characters are of words: leave them out, or set input.unit = \"words\"")
-            }
-            Task::Generate
-                if !matches!(
-                    model.mixer,
-                    Mixer::None | Mixer::Attention | Mixer::Rnn | Mixer::Factors | Mixer::Popularity
-                ) =>
-            {
-                refuse(&format!(
-                    "model.mixer = \"{}\" sees what comes after a place, which is what model.task = \"generate\" is to say: choose attention, rnn or none",
-                    model.mixer.name()
-                ))
-            }
-            Task::Generate if of_words => refuse(
-                "input.vectors and input.characters are for model.task = \"tag\" and \"classify\": leave them out",
-            ),
-            Task::Generate if input.shared && input.unit != target_unit => {
-                refuse("input.shared needs the same unit on both sides: leave out input.target_unit, or input.shared")
-            }
-            Task::Generate if model.tied && input.embedding_dim.is_some_and(|dim| dim != model.d_model) => {
-                refuse("model.tied needs embeddings as long as the vectors: leave out input.embedding_dim")
-            }
-            _ => Ok(()),
         }
     }
 }

@@ -298,7 +298,7 @@ fn a_path_that_only_the_end_proves_right_is_not_lost() {
 #[test]
 fn large_logits_are_exact() {
     let mut case = Case::new(&[(40, 9), (50, 20)], 7, 2, 8);
-    case.x.iter_mut().for_each(|x| *x = 1e4 + *x);
+    case.x.iter_mut().for_each(|x| *x += 1e4);
     let (found, d_logits) = case.ours(1.0);
     let (loss, gradient) = case.expected(1.0);
     assert!((f64::from(found.loss) / loss - 1.0).abs() < 1e-6, "{} {loss}", found.loss);
@@ -414,5 +414,5 @@ fn a_second_backward_pass_panics() {
     let case = Case::new(&[(2, 1)], 4, 0, 1);
     let mut saved = CtcSaved::new();
     case.with(&mut saved, 1.0);
-    ctc_backward(&case.x, 4, &case.frames, &case.targets(), &mut saved, 1.0, &mut vec![0.0; 8]);
+    ctc_backward(&case.x, 4, &case.frames, &case.targets(), &mut saved, 1.0, &mut [0.0; 8]);
 }

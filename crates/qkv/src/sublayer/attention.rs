@@ -283,7 +283,7 @@ impl SelfAttention<'_> {
                 let ((((d_s, o), d_attended), ((h, d_qkv), d_x)), sums) = results;
                 call.enter((d_out, attended, sum), first_row, stats, (d_s, o), (&mut *d_r, d_attended, &mut *sums));
                 let sets = own.of(x.len() / d_model);
-                let saved = (projections, &*attended, lse);
+                let saved = (projections, attended, lse);
                 work::alone(|| self.attend_back(saved, sets, d_attended, d_projections, [None, None], pool));
                 let d_r = if before { d_out } else { &*d_r };
                 call.leave((x, d_r), first_row, stats, d_projections, (h, d_qkv), (d_x, sums));

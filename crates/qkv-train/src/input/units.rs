@@ -11,7 +11,7 @@ use crate::tag::affix_options;
 
 /// How texts become sets of ids.
 #[derive(Clone, Debug)]
-pub(super) enum Units {
+pub(crate) enum Units {
     /// Words, as plain text is split into them, and what they show of their characters.
     Words {
         /// Those with an id of their own.
@@ -28,7 +28,7 @@ impl Units {
     ///
     /// # Errors
     /// If nothing in the texts becomes a unit, or affixes have no table to go to.
-    pub(super) fn build<'a>(recipe: &Recipe, texts: impl Iterator<Item = &'a str>) -> Result<Self> {
+    pub(crate) fn build<'a>(recipe: &Recipe, texts: impl Iterator<Item = &'a str>) -> Result<Self> {
         let input = &recipe.input;
         if input.unit != Unit::Words {
             return Ok(Self::Codec(Codec::train(texts, &codec_options(recipe, input.unit)?)?));
@@ -45,7 +45,7 @@ impl Units {
     }
 
     /// A set for each text.
-    pub(super) fn encode<T: AsRef<str> + Sync>(&self, texts: &[T]) -> EncodedSentences {
+    pub(crate) fn encode<T: AsRef<str> + Sync>(&self, texts: &[T]) -> EncodedSentences {
         match self {
             Self::Words { vocabulary, affixes } => {
                 // Without a list of words: the texts that they were learned from were split without one.
@@ -58,7 +58,7 @@ impl Units {
     }
 
     /// The vocabulary of words; `None` where units are not words.
-    pub(super) fn words(&self) -> Option<&Vocabulary> {
+    pub(crate) fn words(&self) -> Option<&Vocabulary> {
         match self {
             Self::Words { vocabulary, .. } => Some(vocabulary),
             Self::Codec(_) => None,
@@ -66,7 +66,7 @@ impl Units {
     }
 
     /// How many ids there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Words { vocabulary, .. } => vocabulary.len(),
             Self::Codec(codec) => codec.len(),
@@ -74,7 +74,7 @@ impl Units {
     }
 
     /// How many units are known.
-    pub(super) fn known(&self) -> usize {
+    pub(crate) fn known(&self) -> usize {
         match self {
             Self::Words { vocabulary, .. } => vocabulary.len() - 1,
             Self::Codec(codec) => codec.len() - Codec::FIRST as usize,
@@ -82,7 +82,7 @@ impl Units {
     }
 
     /// As `vocab.json` holds them.
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         match self {
             Self::Words { vocabulary, .. } => json!({ "words": vocabulary }),
             Self::Codec(codec) => json!({ "codec": codec.to_json() }),
@@ -93,7 +93,7 @@ impl Units {
     ///
     /// # Errors
     /// Says what is wrong with it.
-    pub(super) fn from_json(recipe: &Recipe, value: &Value) -> std::result::Result<Self, String> {
+    pub(crate) fn from_json(recipe: &Recipe, value: &Value) -> std::result::Result<Self, String> {
         match (recipe.input.unit, value.get("words"), value.get("codec")) {
             (Unit::Words, Some(words), _) => {
                 let vocabulary = serde_json::from_value(words.clone()).map_err(|e| e.to_string())?;
@@ -107,7 +107,7 @@ impl Units {
 }
 
 /// What a text's units are called, many of them.
-pub(super) fn noun(recipe: &Recipe) -> &'static str {
+pub(crate) fn noun(recipe: &Recipe) -> &'static str {
     match recipe.input.unit {
         Unit::Words => "words",
         Unit::Characters => "characters",

@@ -1,0 +1,20 @@
+//! What comes in, of any kind: read from files, kept as sets, packed into batches, and made into vectors of the model.
+//!
+//! ```text
+//! files ──Reader──▶ Examples (Sets and what is known of each) ──batch──▶ Batch ──InputEmbedding──▶ [tokens, d_model], Layout
+//! ```
+//!
+//! A task knows the types of this module and nothing of what they hold: a new kind of input is a new file here, and one more variant
+//! of [`Reader`], [`Sets`] and [`Batch`]. What a task makes of its vectors is the task's own.
+
+mod embedding;
+mod pictures;
+mod reader;
+mod sets;
+mod sounds;
+mod units;
+
+pub(crate) use embedding::{InputEmbedding, InputSizes, with_first};
+pub(crate) use reader::{Examples, Parts, Prepared, Reader, nouns};
+pub(crate) use sets::{Batch, Sets, VectorBatch};
+pub(crate) use units::{Units, noun};

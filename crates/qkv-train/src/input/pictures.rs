@@ -1,0 +1,49 @@
+//! What the recipe says of pictures.
+
+use qkv_data::image::{self, AugmentOptions, PatchOptions, PictureOptions};
+use qkv_data::listing::ListOptions;
+
+use crate::recipe::{Colour, Recipe};
+
+/// How pictures are read and cut, before anything of them is known.
+pub(crate) fn picture_options(recipe: &Recipe) -> PictureOptions {
+    let input = &recipe.input;
+    PictureOptions {
+        colour: input.colour.map(|colour| match colour {
+            Colour::Grey => image::Colour::Grey,
+            Colour::Rgb => image::Colour::Rgb,
+        }),
+        resize: input.resize.map(|[height, width]| (height, width)),
+        patches: PatchOptions { patch: input.patch, standard: None },
+    }
+}
+
+/// How far training may change pictures.
+pub(super) fn vary(recipe: &Recipe) -> AugmentOptions {
+    let training = &recipe.training;
+    AugmentOptions {
+        shift: training.shift,
+        rotate: training.rotate as f32,
+        scale: training.scale as f32,
+        flip: training.flip,
+        brightness: training.brightness as f32,
+        contrast: training.brightness as f32,
+        erase: training.erase as f32,
+    }
+}
+
+/// How a folder of files, or a manifest, is listed.
+pub(super) fn list_options(recipe: &Recipe, need_labels: bool) -> ListOptions {
+    let data = &recipe.data;
+    let mut options = ListOptions {
+        names: data.names.clone(),
+        dev: data.dev_files.clone(),
+        test: data.test_files.clone(),
+        need_labels,
+        ..ListOptions::default()
+    };
+    options.columns.label = data.label.clone();
+    options.columns.text = data.text.clone();
+    options.columns.encoding = data.encoding.clone();
+    options
+}
