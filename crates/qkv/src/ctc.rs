@@ -38,8 +38,9 @@ use crate::blocks;
 use crate::offsets::Offsets;
 use steps::{Frame, LANES, Meeting, NEVER, clear, parts, stored};
 
-/// Numbers of the rows of one segment: half a second-level cache of a MiB, beside which logits and gradients go by.
-const SEGMENT: usize = 128 * 1024;
+/// Numbers of the rows of one segment: 128 KiB, which stay in a second-level cache with what goes by. From a quarter of it to four
+/// times as much takes the same time.
+const SEGMENT: usize = 32 * 1024;
 
 /// Labels to be spelled, end to end.
 #[derive(Clone, Copy, Debug)]
@@ -103,10 +104,11 @@ impl CtcSaved {
         self.ends.iter().map(|end| end.nats as f32)
     }
 
-    /// How many numbers of memory a call needs: for each set about `16 labels · min(frames, max(2 √frames, 128 Ki / (4 labels)))`, and
-    /// no more than grows with the frames.
+    /// How many numbers of memory a call needs: for each set about 32 Ki in rows of `4 labels`, but at least `2 √frames` rows and at
+    /// most one for each frame, and besides one number for each frame and some 13 for each label.
     pub fn numbers_for(classes: usize, frames: &Offsets, targets: &Offsets) -> usize {
-        plans(classes, frames, targets).map(|plan| plan.numbers()).sum()
+        // and as many as may lie before the first cache line
+        plans(classes, frames, targets).map(|plan| plan.numbers()).sum::<usize>() + LANES
     }
 }
 
@@ -155,7 +157,10 @@ impl Plan {
     }
 
     fn numbers(&self) -> usize {
-        self.frames + self.class_row() + 4 * self.stretch + (2 + self.segments() + self.segment) * self.row()
+        self.frames.next_multiple_of(LANES)
+            + self.class_row()
+            + 5 * self.stretch
+            + (2 + self.segments() + self.segment) * self.row()
     }
 
     /// States that are computed for a frame, by label: multiples of [`LANES`]. At frame t no path is beyond label t, and one
@@ -166,10 +171,10 @@ impl Plan {
     }
 
     fn split<'a>(&self, numbers: &'a mut [f32]) -> Memory<'a> {
-        let (row_max, rest) = numbers.split_at_mut(self.frames);
+        let (row_max, rest) = numbers.split_at_mut(self.frames.next_multiple_of(LANES));
         let (class_row, rest) = rest.split_at_mut(self.class_row());
         let (caps, rest) = rest.split_at_mut(self.stretch);
-        let (x, rest) = rest.split_at_mut(self.stretch);
+        let (x, rest) = rest.split_at_mut(2 * self.stretch);
         let (of_labels, rest) = rest.split_at_mut(self.stretch);
         let (of_blanks, rest) = rest.split_at_mut(self.stretch);
         let (beta, rest) = rest.split_at_mut(2 * self.row());
@@ -186,7 +191,7 @@ struct Memory<'a> {
     class_row: &'a mut [f32],
     /// [`Frame::caps`].
     caps: &'a mut [f32],
-    /// [`Frame::labels`].
+    /// [`Frame::labels`] of two frames, the even one before the odd one.
     x: &'a mut [f32],
     /// [`Meeting::labels`] and [`Meeting::blanks`].
     of_labels: &'a mut [f32],
@@ -214,8 +219,11 @@ fn sets<'a>(
     classes: usize,
     frames: &'a Offsets,
     targets: &'a CtcTargets<'a>,
-    mut numbers: &'a mut [f32],
+    numbers: &'a mut [f32],
 ) -> impl Iterator<Item = Set<'a>> {
+    // All parts are whole cache lines, if the first begins with one.
+    let first = numbers.as_ptr().align_offset(LANES * size_of::<f32>()).min(LANES);
+    let mut numbers = &mut numbers[first..];
     plans(classes, frames, targets.offsets).enumerate().map(move |(set, plan)| {
         let (own, rest) = std::mem::take(&mut numbers).split_at_mut(plan.numbers());
         numbers = rest;
@@ -335,13 +343,22 @@ impl Set<'_> {
     /// The rows of a segment, from the row before it.
     fn alpha_of(&mut self, segment: usize) {
         let row = self.plan.row();
-        for (n, frame) in self.frames_of(segment).enumerate() {
-            let band = self.pick(frame);
+        let frames = self.frames_of(segment);
+        for (n, frame) in frames.clone().enumerate() {
+            // One ahead, for a register that is read of numbers just written one by one has to wait for them.
+            if n == 0 {
+                self.pick(frame);
+            }
+            if frame + 1 < frames.end {
+                self.pick(frame + 1);
+            }
+            let band = self.plan.band(frame);
             let (before, rest) = self.memory.alpha.split_at_mut(n * row);
             let before = if n == 0 { &self.memory.starts[segment * row..][..row] } else { &before[(n - 1) * row..] };
             let now = &mut rest[..row];
             let blank = self.logits[frame * self.plan.classes + self.blank as usize] - self.memory.row_max[frame];
-            let step = Frame { labels: self.memory.x, caps: self.memory.caps, blank, band };
+            let labels = &self.memory.x[frame % 2 * self.plan.stretch..][..self.plan.stretch];
+            let step = Frame { labels, caps: self.memory.caps, blank, band };
             steps::step_forward(before, now, step);
             // what the next step reads on both sides of the band
             let (lo, hi) = (band.0 + LANES, band.1 + LANES);
@@ -352,13 +369,13 @@ impl Set<'_> {
         }
     }
 
-    /// Looks up the logits of the labels of a frame. Returns its band.
-    fn pick(&mut self, frame: usize) -> (usize, usize) {
+    /// Looks up the logits of the labels of a frame.
+    fn pick(&mut self, frame: usize) {
         let (lo, hi) = self.plan.band(frame);
         let x = &self.logits[frame * self.plan.classes..][..self.plan.classes];
         let (from, to) = (lo.min(self.plan.labels), hi.min(self.plan.labels));
-        steps::pick(x, self.memory.row_max[frame], &self.target[from..to], &mut self.memory.x[from..to]);
-        (lo, hi)
+        let out = &mut self.memory.x[frame % 2 * self.plan.stretch..][from..to];
+        steps::pick(x, self.memory.row_max[frame], &self.target[from..to], out);
     }
 
     /// The sum of the last two states after the last frame, as m 2ᵉ.
@@ -455,19 +472,27 @@ impl Set<'_> {
             if segment + 1 < self.plan.segments() {
                 self.alpha_of(segment);
             }
-            for frame in self.frames_of(segment).rev() {
+            let frames = self.frames_of(segment);
+            if let Some(last) = frames.clone().last() {
+                self.pick(last);
+            }
+            for frame in frames.rev() {
                 self.backward_frame(frame, exponent, d_nats, &mut d_logits[frame * classes..][..classes]);
             }
         }
     }
 
     fn backward_frame(&mut self, frame: usize, exponent: i32, d_nats: f32, d_row: &mut [f32]) {
-        let band = self.pick(frame);
-        let (plan, (lo, hi), row, row_max) = (self.plan, band, self.plan.row(), self.memory.row_max[frame]);
+        if frame > 0 {
+            self.pick(frame - 1);
+        }
+        let (plan, row, row_max) = (self.plan, self.plan.row(), self.memory.row_max[frame]);
+        let band @ (lo, hi) = plan.band(frame);
         let x = &self.logits[frame * plan.classes..][..plan.classes];
-        let Memory { class_row, caps, x: labels, of_labels, of_blanks, beta, alpha, .. } = &mut self.memory;
+        let Memory { class_row, caps, x: labels_of_two, of_labels, of_blanks, beta, alpha, .. } = &mut self.memory;
         let (even, odd) = beta.split_at_mut(row);
         let (now, after) = if frame.is_multiple_of(2) { (even, odd) } else { (odd, even) };
+        let labels = &labels_of_two[frame % 2 * plan.stretch..][..plan.stretch];
         let step = Frame { labels, caps, blank: x[self.blank as usize] - row_max, band };
         let forward = &alpha[frame % plan.segment * row..][..row];
         steps::step_backward(after, now, step, Meeting { forward, exponent, labels: of_labels, blanks: of_blanks });

@@ -169,7 +169,14 @@ pub(crate) fn max(x: &[f32]) -> f32 {
             acc[lane] = if x[lane] > acc[lane] { x[lane] } else { acc[lane] };
         }
     }
-    acc.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            acc[lane] = if acc[lane + width] > acc[lane] { acc[lane + width] } else { acc[lane] };
+        }
+        width /= 2;
+    }
+    rest.iter().fold(acc[0], |a, &b| a.max(b))
 }
 
 /// `out += x`.

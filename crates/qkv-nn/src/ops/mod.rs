@@ -6,6 +6,7 @@
 //! what a device without our kernels runs. Arithmetic does not belong here: it lives in the crate `qkv`.
 
 mod cross_entropy;
+mod ctc;
 mod dropout;
 mod feed_forward;
 mod gather;
@@ -15,6 +16,7 @@ mod lstm;
 mod self_attention;
 
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_twin};
+pub use ctc::{ctc_loss, ctc_loss_twin};
 pub use dropout::{dropout, dropout_twin};
 pub use feed_forward::{FeedForwardOptions, FeedForwardParameters, feed_forward, feed_forward_twin};
 pub use gather::{gather_sum, gather_sum_twin};

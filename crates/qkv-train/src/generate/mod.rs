@@ -4,6 +4,7 @@
 //! [`GenerateTask`] trains it, [`Generator`] uses a finished one. What is learned from pairs reads first: [`PairTask`] and
 //! [`Translator`]. `search.rs` and `sample.rs` choose, of all that could be written, what is.
 
+pub mod ctc;
 mod embed;
 mod generator;
 mod judge;

@@ -122,12 +122,15 @@ pub(super) fn pick(x: &[f32], row_max: f32, ids: &[u32], out: &mut [f32]) {
 #[inline(always)]
 fn step_forward_body<T: Target>(before: &[f32], now: &mut [f32], frame: Frame<'_>) {
     let (lo, hi) = frame.band;
-    let n = hi - lo;
+    // a multiple that the compiler knows, so that it leaves no rest for single numbers
+    let n = (hi - lo) / LANES * LANES;
     let [label_m, label_e, blank_m, blank_e] = parts(before);
     let (label, last) = ((&label_m[lo + LANES..][..n], &label_e[lo + LANES..][..n]), lo + LANES - 1);
     let last = (&label_m[last..][..n], &label_e[last..][..n]);
     let blank = (&blank_m[lo + LANES..][..n], &blank_e[lo + LANES..][..n]);
-    let [label_m, label_e, blank_m, blank_e] = parts_mut(now).map(|part| &mut part[lo + LANES..][..n]);
+    let [label_m, label_e, blank_m, blank_e] = parts_mut(now);
+    let (label_m, label_e) = (&mut label_m[lo + LANES..][..n], &mut label_e[lo + LANES..][..n]);
+    let (blank_m, blank_e) = (&mut blank_m[lo + LANES..][..n], &mut blank_e[lo + LANES..][..n]);
     let (x, caps) = (&frame.labels[lo..][..n], &frame.caps[lo..][..n]);
     let p_blank = power::<T>(frame.blank);
     for i in 0..n {
@@ -160,14 +163,19 @@ pub(super) struct Meeting<'a> {
 #[inline(always)]
 fn step_backward_body<T: Target>(after: &[f32], now: &mut [f32], frame: Frame<'_>, meeting: Meeting<'_>) {
     let (lo, hi) = frame.band;
-    let n = hi - lo;
+    // a multiple that the compiler knows, so that it leaves no rest for single numbers
+    let n = (hi - lo) / LANES * LANES;
     let [label_m, label_e, blank_m, blank_e] = parts(after);
     let label = (&label_m[lo..][..n], &label_e[lo..][..n]);
     let next_label = (&label_m[lo + 1..][..n], &label_e[lo + 1..][..n]);
     let blank = (&blank_m[lo..][..n], &blank_e[lo..][..n]);
     let next_blank = (&blank_m[lo + 1..][..n], &blank_e[lo + 1..][..n]);
-    let [label_m, label_e, blank_m, blank_e] = parts_mut(now).map(|part| &mut part[lo..][..n]);
-    let forward = parts(meeting.forward).map(|part| &part[lo + LANES..][..n]);
+    let [label_m, label_e, blank_m, blank_e] = parts_mut(now);
+    let (label_m, label_e) = (&mut label_m[lo..][..n], &mut label_e[lo..][..n]);
+    let (blank_m, blank_e) = (&mut blank_m[lo..][..n], &mut blank_e[lo..][..n]);
+    let [alpha_label_m, alpha_label_e, alpha_blank_m, alpha_blank_e] = parts(meeting.forward);
+    let alpha_label = (&alpha_label_m[lo + LANES..][..n], &alpha_label_e[lo + LANES..][..n]);
+    let alpha_blank = (&alpha_blank_m[lo + LANES..][..n], &alpha_blank_e[lo + LANES..][..n]);
     let (of_labels, of_blanks) = (&mut meeting.labels[lo..][..n], &mut meeting.blanks[lo..][..n]);
     let (x, caps) = (&frame.labels[lo..][..n], &frame.caps[lo + 1..][..n]);
     let p_blank = power::<T>(frame.blank);
@@ -181,10 +189,10 @@ fn step_backward_body<T: Target>(after: &[f32], now: &mut [f32], frame: Frame<'_
         let (next, cap) = ((next_label.0[i], exponent(next_label.1[i])), exponent(caps[i]));
         let skipped = (next.0, if next.1 < cap { next.1 } else { cap });
         let (p, all) = (power::<T>(x[i]), sum_of_three::<T>(here, after, skipped));
-        of_labels[i] = meet(all.0, all.1, forward[0][i], forward[1][i]);
+        of_labels[i] = meet(all.0, all.1, alpha_label.0[i], alpha_label.1[i]);
         (label_m[i], label_e[i]) = normal(all.0 * p.0, all.1 + p.1);
         let all = sum_of_two::<T>((blank.0[i], exponent(blank.1[i])), here);
-        of_blanks[i] = meet(all.0, all.1, forward[2][i], forward[3][i]);
+        of_blanks[i] = meet(all.0, all.1, alpha_blank.0[i], alpha_blank.1[i]);
         (blank_m[i], blank_e[i]) = normal(all.0 * p_blank.0, all.1 + p_blank.1);
     }
 }
@@ -209,7 +217,8 @@ isa_dispatch!(
 fn softmax_body<T: Target>(x: &[f32], row_max: f32, factor: f32, row: &mut [f32]) {
     row[..x.len()].copy_from_slice(x);
     let factor = factor / exponentials::<T>(row, row_max);
-    row.iter_mut().for_each(|x| *x *= factor);
+    let (blocks, _) = row.as_chunks_mut::<{ 2 * LANES }>();
+    blocks.iter_mut().for_each(|block| block.iter_mut().for_each(|x| *x *= factor));
 }
 isa_dispatch!(
     /// The softmax of a row of logits, times `factor`, into `row`, which is longer by some -∞ and has zeros there then.
@@ -218,7 +227,8 @@ isa_dispatch!(
 
 #[inline(always)]
 fn exponentials<T: Target>(row: &mut [f32], row_max: f32) -> f32 {
-    row.iter_mut().for_each(|x| *x = exp::<T>(*x - row_max));
+    let (blocks, _) = row.as_chunks_mut::<{ 2 * LANES }>();
+    blocks.iter_mut().for_each(|block| block.iter_mut().for_each(|x| *x = exp::<T>(*x - row_max)));
     sum(row, |x| x)
 }
 
