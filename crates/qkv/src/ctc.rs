@@ -22,7 +22,7 @@
 //! 2. `e^(logit - greatest)` stands for `p` in both passes. What it lacks, `Σ ln Σ e^(logit - greatest)`, is the same for all paths,
 //!    and is added in f64.
 //! 3. Alpha is not kept. The forward pass leaves every `segment`th row and the last `segment` rows; the backward pass computes the
-//!    rows of a segment again before it goes through them. A set of so many states that all its rows fit in [`SEGMENT`] is one
+//!    rows of a segment again before it goes through them. A set of so many states that all its rows fit in 128 KiB is one
 //!    segment, and none of it is computed twice. Otherwise there are at most as many rows in a segment as fit, and at least
 //!    the root of the number of frames: `2 √frames` rows are held then.
 //! 4. States that cannot be reached from the first, or that cannot reach the last, are left out.

@@ -274,13 +274,13 @@ fn a_long_recording_is_as_exact_as_a_short_one() {
 
 #[test]
 fn a_path_that_only_the_end_proves_right_is_not_lost() {
-    // for 60 frames the second label is less likely than the first by e^40 each, and then the first is as unlikely
+    // The frames say 1 and then 2, the target 2 and then 1. What spells it is less likely than other beginnings by e^40 for each of
+    // some 60 frames.
     let (frames, classes) = (120, 3);
     let mut x = vec![0.0; frames * classes];
     for (t, row) in x.chunks_exact_mut(classes).enumerate() {
         row.copy_from_slice(if t < 60 { &[-20.0, 20.0, -20.0] } else { &[-20.0, -20.0, 20.0] });
     }
-    // the other way round
     let case = Case {
         x,
         classes,
