@@ -38,8 +38,8 @@ use crate::blocks;
 use crate::offsets::Offsets;
 use steps::{Frame, LANES, Meeting, NEVER, clear, parts, stored};
 
-/// Numbers of the rows of one segment: 128 KiB, which stay in a second-level cache with what goes by. From a quarter of it to four
-/// times as much takes the same time.
+/// Numbers of the rows of one segment: 128 KiB, which stay in a second-level cache with what goes by. A quarter of it and four times
+/// as much were not told apart from the noise of a busy machine, a fifth in short sets; this takes less memory than more.
 const SEGMENT: usize = 32 * 1024;
 
 /// Labels to be spelled, end to end.
