@@ -36,6 +36,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod affixes;
+pub mod audio;
 pub mod batch;
 pub mod builtin;
 pub mod characters;
