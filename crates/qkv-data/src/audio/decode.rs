@@ -169,8 +169,7 @@ impl SoundStream {
                 self.mono.extend(frames.map(|frame| frame.iter().sum::<f32>() / channels as f32));
             }
         }
-        // Also false for what is not a number.
-        if let Some(place) = self.mono.iter().position(|sample| !(sample.abs() <= LOUDEST)) {
+        if let Some(place) = self.mono.iter().position(|sample| sample.is_nan() || sample.abs() > LOUDEST) {
             let seconds = (self.taken + place as u64) as f64 / f64::from(self.rate);
             let what = format!("has a sample at {seconds:.3} s that is not a number or beyond any sound");
             return Err(Error::unusable(&self.name, what, "write it anew, or take it out"));

@@ -28,7 +28,7 @@ fn plain(rate: u32, features: Features) -> FrameOptions {
 fn by_formula(options: &FrameOptions, samples: &[f32], size: usize) -> Vec<f64> {
     let (Features::LogMel { bands } | Features::Mfcc { bands, .. }) = options.features;
     let (rate, window) = (f64::from(options.rate), options.window());
-    let mel = |hertz: f64| 1127.010_48 * (hertz / 700.0).ln_1p();
+    let mel = |hertz: f64| 1_127.010_48 * (hertz / 700.0).ln_1p();
     let edge = |n: usize| mel(20.0) + (mel(rate / 2.0) - mel(20.0)) * n as f64 / (bands + 1) as f64;
     let mut out = Vec::new();
     for start in (0..=samples.len() - window).step_by(options.step()) {
@@ -93,7 +93,7 @@ fn a_tone_is_loudest_in_its_band() {
     for hertz in [300.0, 1000.0, 3000.0, 6500.0] {
         let out = frames(&options, &sine(16_000, hertz, 16_000));
         let loudest = (0..40).max_by(|&a, &b| out[400 + a].total_cmp(&out[400 + b])).unwrap() as f64;
-        let mel = |hertz: f64| 1127.010_48 * (hertz / 700.0).ln_1p();
+        let mel = |hertz: f64| 1_127.010_48 * (hertz / 700.0).ln_1p();
         let expected = (mel(hertz) - mel(20.0)) / (mel(8000.0) - mel(20.0)) * 41.0 - 1.0;
         assert!((loudest - expected).abs() < 0.8, "{hertz}: {loudest} {expected}");
     }
