@@ -12,7 +12,7 @@ use qkv_data::builtin::Part;
 use crate::classify::Classifier;
 use crate::embed::Embed;
 use crate::error::{Error, Result};
-use crate::generate::{Generator, Translator};
+use crate::generate::{Generator, Transcriber, Translator, hears};
 use crate::model_dir::ModelDir;
 use crate::recipe::{InputKind, Recipe, Task};
 use crate::recommend::{Rater, Recommender, recommends};
@@ -84,7 +84,7 @@ pub type Watch<'a> = &'a mut dyn FnMut(usize, usize);
 /// What is done otherwise than when the model was trained.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overrides<'a> {
-    /// Keys of the table `[decoding]`, as `decoding.key=value`.
+    /// Keys of the tables `[decoding]` and `[data]`, as `decoding.key=value`.
     pub set: &'a [String],
     /// What is drawn from.
     pub seed: Option<u64>,
@@ -93,9 +93,9 @@ pub struct Overrides<'a> {
 impl Overrides<'_> {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
         for assignment in self.set {
-            if !assignment.trim_start().starts_with("decoding.") {
+            if !["decoding.", "data."].iter().any(|table| assignment.trim_start().starts_with(table)) {
                 return Err(Error::Recipe(format!(
-                    "`--set {assignment}`: of a finished model only keys of [decoding] can be set, as in decoding.top_k=10"
+                    "`--set {assignment}`: of a finished model only keys of [decoding] and [data] can be set, as in decoding.top_k=10"
                 )));
             }
             recipe.set(assignment)?;
@@ -116,6 +116,8 @@ pub enum Model {
     Generate(Generator),
     /// Writes a text from another.
     Translate(Translator),
+    /// Writes what is said in a recording.
+    Transcribe(Transcriber),
     /// Says what is chosen next.
     Recommend(Recommender),
     /// Says how well an item will be liked.
@@ -139,6 +141,9 @@ impl Model {
             Task::Generate => {
                 let vocab: serde_json::Value = serde_json::from_slice(&dir.read("vocab.json")?)
                     .map_err(|e| dir.broken("vocab.json", &e.to_string()))?;
+                if hears(&recipe) {
+                    return Transcriber::read(&dir, recipe, &vocab).map(Self::Transcribe);
+                }
                 match vocab.get("target").or(vocab.get("shared")) {
                     Some(_) => Self::Translate(Translator::read(&dir, recipe, &vocab)?),
                     None => Self::Generate(Generator::read(&dir, recipe, &vocab)?),
@@ -152,7 +157,7 @@ impl Model {
         match self {
             Self::Tag(_) => Task::Tag,
             Self::Classify(classifier) => classifier.recipe().model.task,
-            Self::Generate(_) | Self::Translate(_) | Self::Recommend(_) => Task::Generate,
+            Self::Generate(_) | Self::Translate(_) | Self::Transcribe(_) | Self::Recommend(_) => Task::Generate,
             Self::Rate(_) => Task::Regress,
         }
     }
@@ -164,6 +169,7 @@ impl Model {
             Self::Classify(classifier) => classifier.nouns(),
             Self::Generate(_) => ("prompts", "units"),
             Self::Translate(_) => ("texts", "units"),
+            Self::Transcribe(transcriber) => transcriber.nouns(),
             Self::Recommend(_) => ("users", "items"),
             Self::Rate(_) => ("ratings", "ratings"),
         }
@@ -186,6 +192,7 @@ impl Model {
             Self::Classify(classifier) => classifier.evaluate(one()?, part, kind),
             Self::Generate(generator) => generator.evaluate(one()?, kind),
             Self::Translate(translator) => translator.evaluate(data, kind),
+            Self::Transcribe(transcriber) => transcriber.evaluate(one()?, part),
             Self::Recommend(recommender) => recommender.evaluate(one()?, part, kind),
             Self::Rate(rater) => rater.evaluate(one()?, part, kind),
         }
@@ -210,6 +217,7 @@ impl Model {
             Self::Classify(classifier) => classifier.predict_stream(source, kind, style, out, stop, watch),
             Self::Generate(generator) => generator.predict_stream(source, kind, style, out, stop, watch),
             Self::Translate(translator) => translator.predict_stream(source, kind, style, out, stop, watch),
+            Self::Transcribe(transcriber) => transcriber.predict_stream(source, style, out, stop, watch),
             Self::Recommend(recommender) => recommender.predict_stream(source, kind, style, out, stop, watch),
             Self::Rate(rater) => rater.predict_stream(source, kind, style, out, stop, watch),
         }
@@ -228,6 +236,7 @@ impl Model {
             }
             Self::Generate(generator) => generator,
             Self::Translate(translator) => translator,
+            Self::Transcribe(_) => return Err(Error::Recipe("embed: vectors are written of texts alone".into())),
             Self::Recommend(_) | Self::Rate(_) => {
                 return Err(Error::Recipe(
                     "embed: this model is of items, and vectors are written of texts alone".into(),

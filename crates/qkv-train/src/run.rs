@@ -11,7 +11,7 @@ use qkv_nn::layers::Init;
 use crate::classify::ClassifyTask;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::generate::{GenerateTask, PairTask, reads_pairs};
+use crate::generate::{GenerateTask, HearTask, PairTask, hears, reads_pairs};
 use crate::memory;
 use crate::model_dir::{self, ModelDir, Parts};
 use crate::recipe::{Recipe, Task};
@@ -124,6 +124,7 @@ pub fn run(
         Task::Regress if recommends(recipe) => run_task(&RatingTask::prepare(recipe)?, recipe, out, watchers),
         Task::Generate if recommends(recipe) => run_task(&RecommendTask::prepare(recipe)?, recipe, out, watchers),
         Task::Classify | Task::Regress => run_task(&ClassifyTask::prepare(recipe)?, recipe, out, watchers),
+        Task::Generate if hears(recipe) => run_task(&HearTask::prepare(recipe)?, recipe, out, watchers),
         Task::Generate if reads_pairs(recipe)? => run_task(&PairTask::prepare(recipe)?, recipe, out, watchers),
         Task::Generate => run_task(&GenerateTask::prepare(recipe)?, recipe, out, watchers),
     }
@@ -255,6 +256,7 @@ pub fn estimate(recipe: &Recipe) -> Result<Estimate> {
         Task::Regress if recommends(recipe) => estimate_task(&RatingTask::prepare(recipe)?, recipe),
         Task::Generate if recommends(recipe) => estimate_task(&RecommendTask::prepare(recipe)?, recipe),
         Task::Classify | Task::Regress => estimate_task(&ClassifyTask::prepare(recipe)?, recipe),
+        Task::Generate if hears(recipe) => estimate_task(&HearTask::prepare(recipe)?, recipe),
         Task::Generate if reads_pairs(recipe)? => estimate_task(&PairTask::prepare(recipe)?, recipe),
         Task::Generate => estimate_task(&GenerateTask::prepare(recipe)?, recipe),
     }

@@ -4,9 +4,9 @@
 //! [`GenerateTask`] trains it, [`Generator`] uses a finished one. What is learned from pairs reads first: [`PairTask`] and
 //! [`Translator`]. `search.rs` and `sample.rs` choose, of all that could be written, what is.
 
-pub mod ctc;
 mod embed;
 mod generator;
+pub mod heard;
 mod judge;
 mod model;
 mod pairs;
@@ -16,7 +16,9 @@ mod search;
 mod task;
 
 pub use generator::Generator;
+pub use heard::{HearTask, Transcriber, hears};
 pub use model::{GenerateModel, Vocabularies};
+use pairs::quality;
 pub use pairs::{PairTask, Translation, Translator, reads_pairs};
 pub use task::GenerateTask;
 pub(crate) use task::codec_options;

@@ -1,15 +1,20 @@
 //! From files to examples: what a model must know to read as its training data was read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use qkv::random::Key;
+use qkv_data::audio::{FrameOptions, Normalise, Recording, RecordingOptions, SOUND_ENDINGS, Scale, read_recordings};
 use qkv_data::builtin::Part;
-use qkv_data::image::{PictureItem, PictureOptions, Pictures, read_pictures};
+use qkv_data::image::{PatchOptions, PictureItem, PictureOptions, Pictures, read_pictures};
+use qkv_data::listing::{Listed, ListedPart, list_files};
 use qkv_data::{EncodedSentences, LabelledText, carve};
 use serde_json::{Value, json};
 
 use super::pictures::{list_options, picture_options, vary};
 use super::sets::Album;
+use super::sounds::{SoundOptions, Sounds, join_options, needs_samples};
 use super::{Sets, Units, noun};
 use crate::error::{Error, Result};
 use crate::recipe::{InputKind, Recipe};
@@ -19,6 +24,8 @@ use crate::recipe::{InputKind, Recipe};
 pub(crate) enum Reader {
     /// Texts, by their units.
     Texts(Units),
+    /// Recordings, by their frames.
+    Sounds(Arc<SoundOptions>),
     /// Pictures, by their patches.
     Pictures(PictureOptions),
     /// Pictures with a text each.
@@ -63,7 +70,7 @@ impl Reader {
     /// If the recipe names no training data, it cannot be read, or an example is without what is wanted.
     pub(crate) fn prepare(recipe: &Recipe, wanted: Parts) -> Result<Prepared> {
         let train_path = recipe.train_path()?;
-        let read = read(recipe, train_path, &picture_options(recipe), wanted)?;
+        let read = read(recipe, train_path, &Asks::of(recipe), wanted)?;
         let of_part = |part| places(&read.items, part);
         let mut train = match has_parts(&read.items) {
             true => of_part(Part::Train),
@@ -73,7 +80,7 @@ impl Reader {
             return Err(Error::Training(format!("{train_path}: none of its examples is of the train part")));
         }
         let dev_read = match recipe.dev_path()? {
-            Some(path) => Some((path, self::read(recipe, path, &settled(recipe, &read.pictures), wanted)?)),
+            Some(path) => Some((path, self::read(recipe, path, &read.media.asks(recipe), wanted)?)),
             None => None,
         };
         let dev: Vec<usize> = match &dev_read {
@@ -92,24 +99,20 @@ impl Reader {
             return Err(Error::Training(format!("{name}: none of its examples is of the dev part")));
         }
         let train = share(recipe, &read.items, train);
-        let standard = read.pictures.standard(&train);
-        let standardised = |pictures: Pictures| pictures.with_standard(standard.clone()).map(Arc::new);
-        let (items, pictures) = (read.items, standardised(read.pictures)?);
-        let options = PictureOptions { colour: Some(pictures.colour()), ..settled(recipe, &pictures) };
-        let texts = train.iter().filter_map(|&place| items[place].asked(wanted));
-        let reader = match recipe.input.kind {
+        let texts = train.iter().filter_map(|&place| read.items[place].asked(wanted));
+        let units = match recipe.input.kind {
             InputKind::ImageText => {
-                let units = Units::build(recipe, texts).map_err(|e| Error::Training(format!("{train_path}: {e}")))?;
-                Self::Asked(options, units)
+                Some(Units::build(recipe, texts).map_err(|e| Error::Training(format!("{train_path}: {e}")))?)
             }
-            _ => Self::Pictures(options),
+            _ => None,
         };
-        let train = reader.examples(recipe, train_path, (&items, &pictures), train, true);
+        let (reader, media) = read.media.settled(recipe, &train, units)?;
+        let train = reader.examples(recipe, train_path, (&read.items, &media), train, true)?;
         let dev = match dev_read {
-            None => reader.examples(recipe, train_path, (&items, &pictures), dev, false),
+            None => reader.examples(recipe, train_path, (&read.items, &media), dev, false)?,
             Some((path, other)) => {
-                let pictures = standardised(other.pictures)?;
-                reader.examples(recipe, path, (&other.items, &pictures), dev, false)
+                let media = other.media.by(&reader)?;
+                reader.examples(recipe, path, (&other.items, &media), dev, false)?
             }
         };
         Ok(Prepared { reader, train, dev })
@@ -121,10 +124,12 @@ impl Reader {
     /// # Errors
     /// If it cannot be read, has no such part, or an example is without what is wanted.
     pub(crate) fn read(&self, recipe: &Recipe, path: &str, part: Part, wanted: Parts) -> Result<Examples> {
-        let (Self::Pictures(options) | Self::Asked(options, _)) = self else {
-            return Err(Error::Recipe(format!("{path}: this model reads texts")));
+        let asks = match self {
+            Self::Texts(_) => return Err(Error::Recipe(format!("{path}: this model reads texts"))),
+            Self::Sounds(options) => Asks::Sounds(options.frames.clone()),
+            Self::Pictures(options) | Self::Asked(options, _) => Asks::Pictures(options.clone()),
         };
-        let read = read(recipe, path, options, wanted)?;
+        let read = read(recipe, path, &asks, wanted)?;
         let which = match has_parts(&read.items) && wanted != Parts::Nothing {
             true => places(&read.items, part),
             false => (0..read.items.len()).collect(),
@@ -134,32 +139,45 @@ impl Reader {
                 "{path}: none of its examples is of the part that was asked for; see --split"
             )));
         }
-        Ok(self.examples(recipe, path, (&read.items, &Arc::new(read.pictures)), which, false))
+        self.examples(recipe, path, (&read.items, &read.media.by(self)?), which, false)
     }
 
     fn examples(
         &self,
         recipe: &Recipe,
         name: &str,
-        (items, pictures): (&[Item], &Arc<Pictures>),
+        (items, media): (&[Item], &Media),
         which: Vec<usize>,
         train: bool,
-    ) -> Examples {
-        let labelled: Vec<LabelledText> = which.iter().map(|&place| items[place].labelled.clone()).collect();
-        let vary = if train { vary(recipe) } else { Default::default() };
-        let album = Album {
-            pictures: pictures.clone(),
-            which: which.iter().map(|&place| items[place].picture).collect(),
-            vary,
-        };
-        let sets = match self {
-            Self::Asked(_, units) => {
-                let texts: Vec<&str> = labelled.iter().map(|text| text.text.as_str()).collect();
-                Sets::Asked(album, units.encode(&texts))
+    ) -> Result<Examples> {
+        let mut labelled: Vec<LabelledText> = which.iter().map(|&place| items[place].labelled.clone()).collect();
+        let sets = match (self, media) {
+            (Self::Sounds(options), Media::Sounds(recordings)) => match join_options(recipe) {
+                None => Sets::Sounds(Sounds::whole(options.clone(), recordings.clone(), which)?),
+                Some(join) => {
+                    let count = recipe.data.join_count.unwrap_or(which.len());
+                    // Other strings for judging than for training, also of the same recordings.
+                    let key = Key::new(recipe.training.seed).fold(JOIN_STREAM).fold(u64::from(!train));
+                    let strings = (which, count);
+                    let (sounds, of) = Sounds::joined(options.clone(), recordings.clone(), strings, join, key)?;
+                    labelled = of.iter().enumerate().map(|(number, of)| joined_label(items, number, of)).collect();
+                    Sets::Sounds(sounds)
+                }
+            },
+            (_, Media::Pictures(pictures)) => {
+                let vary = if train { vary(recipe) } else { Default::default() };
+                let album = Album { pictures: pictures.clone(), which, vary };
+                match self {
+                    Self::Asked(_, units) => {
+                        let texts: Vec<&str> = labelled.iter().map(|text| text.text.as_str()).collect();
+                        Sets::Asked(album, units.encode(&texts))
+                    }
+                    _ => Sets::Pictures(album),
+                }
             }
-            _ => Sets::Pictures(album),
+            (_, Media::Sounds(_)) => unreachable!("recordings are read by a reader of sounds"),
         };
-        Examples { labelled, sets, name: name.to_string() }
+        Ok(Examples { labelled, sets, name: name.to_string() })
     }
 
     /// The sets of texts.
@@ -175,7 +193,7 @@ impl Reader {
     pub(crate) fn units(&self) -> Option<&Units> {
         match self {
             Self::Texts(units) | Self::Asked(_, units) => Some(units),
-            Self::Pictures(_) => None,
+            Self::Sounds(_) | Self::Pictures(_) => None,
         }
     }
 
@@ -183,6 +201,7 @@ impl Reader {
     pub(crate) fn dim(&self) -> usize {
         match self {
             Self::Texts(_) => 0,
+            Self::Sounds(options) => options.frames.row_dim(),
             Self::Pictures(options) | Self::Asked(options, _) => {
                 let channels = options.colour.map_or(1, |colour| colour.channels());
                 options.patches.patch * options.patches.patch * channels
@@ -198,6 +217,7 @@ impl Reader {
         };
         match self {
             Self::Texts(units) => units.to_json(),
+            Self::Sounds(options) => json!({ "sounds": **options }),
             Self::Pictures(options) => with_pictures(options, json!({})),
             Self::Asked(options, units) => with_pictures(options, units.to_json()),
         }
@@ -216,7 +236,14 @@ impl Reader {
             InputKind::Text => Self::Texts(Units::from_json(recipe, value)?),
             InputKind::Image => Self::Pictures(pictures()?),
             InputKind::ImageText => Self::Asked(pictures()?, Units::from_json(recipe, value)?),
-            InputKind::Audio => return Err("sound is not read yet".into()),
+            InputKind::Audio => {
+                let options = value.get("sounds").ok_or("it does not say how sound is read")?;
+                let options: SoundOptions = serde_json::from_value(options.clone()).map_err(|e| e.to_string())?;
+                match options.is_sound() {
+                    true => Self::Sounds(Arc::new(options)),
+                    false => return Err("what it says of sound cannot be".into()),
+                }
+            }
         })
     }
 }
@@ -231,17 +258,100 @@ pub(crate) fn nouns(recipe: &Recipe) -> (&'static str, &'static str) {
     }
 }
 
+/// Keeps the draws of what is joined apart from others.
+const JOIN_STREAM: u64 = 0x1019;
+
+/// What is known of a string of recordings.
+fn joined_label(items: &[Item], number: usize, of: &[usize]) -> LabelledText {
+    let labels: Vec<&str> = of.iter().filter_map(|&place| items[place].labelled.label.as_deref()).collect();
+    LabelledText { text: format!("string {}", number + 1), label: Some(labels.join(" ")), line: number + 1 }
+}
+
+/// How files are to be read.
+enum Asks {
+    Sounds(FrameOptions),
+    Pictures(PictureOptions),
+}
+
+impl Asks {
+    /// What the recipe says, before anything is known of the data.
+    fn of(recipe: &Recipe) -> Self {
+        match recipe.input.kind {
+            InputKind::Audio => Self::Sounds(SoundOptions::frames(recipe)),
+            _ => Self::Pictures(picture_options(recipe)),
+        }
+    }
+}
+
+/// What files hold.
+enum Media {
+    Sounds(Arc<Vec<Recording>>),
+    Pictures(Arc<Pictures>),
+}
+
+impl Media {
+    /// How other files are read than these, which were read first.
+    fn asks(&self, recipe: &Recipe) -> Asks {
+        match self {
+            Self::Sounds(_) => Asks::of(recipe),
+            Self::Pictures(pictures) => {
+                Asks::Pictures(PictureOptions { colour: Some(pictures.colour()), ..picture_options(recipe) })
+            }
+        }
+    }
+
+    /// The reader that the training examples `train` decide, and these as it reads them.
+    fn settled(self, recipe: &Recipe, train: &[usize], units: Option<Units>) -> Result<(Reader, Self)> {
+        let reader = match &self {
+            Self::Sounds(recordings) => {
+                let frames = SoundOptions::frames(recipe);
+                let scale = Scale::of(train.iter().map(|&place| &recordings[place].frames[..]), frames.frame_dim());
+                Reader::Sounds(Arc::new(SoundOptions { frames, scale }))
+            }
+            Self::Pictures(pictures) => {
+                let patches = PatchOptions { patch: recipe.input.patch, standard: Some(pictures.standard(train)) };
+                let options = PictureOptions { colour: Some(pictures.colour()), patches, ..picture_options(recipe) };
+                match units {
+                    Some(units) => Reader::Asked(options, units),
+                    None => Reader::Pictures(options),
+                }
+            }
+        };
+        let media = self.by(&reader)?;
+        Ok((reader, media))
+    }
+
+    /// These as the reader reads them: by the mean and deviation of its training.
+    fn by(self, reader: &Reader) -> Result<Self> {
+        Ok(match (self, reader) {
+            (Self::Sounds(recordings), Reader::Sounds(options)) if options.frames.normalise == Normalise::Corpus => {
+                let mut recordings = Arc::unwrap_or_clone(recordings);
+                recordings.iter_mut().for_each(|recording| options.scale.apply(&mut recording.frames));
+                Self::Sounds(Arc::new(recordings))
+            }
+            (Self::Pictures(pictures), Reader::Pictures(options) | Reader::Asked(options, _)) => {
+                let standard = options.patches.standard.clone();
+                let pictures = Arc::unwrap_or_clone(pictures);
+                Self::Pictures(Arc::new(match standard {
+                    Some(standard) => pictures.with_standard(standard)?,
+                    None => pictures,
+                }))
+            }
+            (media, _) => media,
+        })
+    }
+}
+
 /// What was read.
 struct Read {
     items: Vec<Item>,
-    pictures: Pictures,
+    media: Media,
 }
 
 /// An example of what was read.
 struct Item {
     labelled: LabelledText,
     part: Option<Part>,
-    picture: usize,
 }
 
 impl Item {
@@ -251,16 +361,49 @@ impl Item {
     }
 }
 
-fn read(recipe: &Recipe, path: &str, options: &PictureOptions, wanted: Parts) -> Result<Read> {
-    let asks = recipe.input.kind == InputKind::ImageText;
-    // What is asked has its answer in another place than a label may be.
-    let list = list_options(recipe, wanted == Parts::Labels && !asks);
-    let set = read_pictures(path, options, &list)?;
-    let items = (0..).zip(set.items).map(|(picture, item)| to_item(path, picture, item, asks, wanted));
-    Ok(Read { items: items.collect::<Result<_>>()?, pictures: set.pictures })
+fn read(recipe: &Recipe, path: &str, asks: &Asks, wanted: Parts) -> Result<Read> {
+    match asks {
+        Asks::Sounds(frames) => read_sounds(recipe, path, frames, wanted),
+        Asks::Pictures(options) => {
+            let asked = recipe.input.kind == InputKind::ImageText;
+            // What is asked has its answer in another place than a label may be.
+            let list = list_options(recipe, wanted == Parts::Labels && !asked);
+            let set = read_pictures(path, options, &list)?;
+            let items = (0..).zip(set.items).map(|(place, item)| to_item(path, place, item, asked, wanted));
+            Ok(Read { items: items.collect::<Result<_>>()?, media: Media::Pictures(Arc::new(set.pictures)) })
+        }
+    }
 }
 
-fn to_item(path: &str, picture: usize, item: PictureItem, asks: bool, wanted: Parts) -> Result<Item> {
+fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, wanted: Parts) -> Result<Read> {
+    let joins = join_options(recipe).is_some();
+    let mut list = list_options(recipe, wanted == Parts::Labels || (joins && wanted != Parts::Nothing));
+    list.endings = SOUND_ENDINGS;
+    let files = list_files(path, &list)?;
+    let options = RecordingOptions { samples: needs_samples(recipe), ..RecordingOptions::default() };
+    let never = AtomicBool::new(false);
+    let recordings = read_recordings(&files, frames, &options, &|_| {}, &never)?.unwrap_or_default();
+    let item = |(place, file): (usize, Listed)| {
+        let name = file.name();
+        let label = match wanted {
+            // Of strings the text is made of the labels.
+            Parts::Texts if !joins => Some(file.text.or(file.label).ok_or_else(|| {
+                Error::Training(format!("{path}: {name} has no text: give a manifest with a column `text`"))
+            })?),
+            _ => file.label,
+        };
+        let part = file.part.map(|part| match part {
+            ListedPart::Train => Part::Train,
+            ListedPart::Dev => Part::Dev,
+            ListedPart::Test => Part::Test,
+        });
+        Ok(Item { labelled: LabelledText { text: name, label, line: place + 1 }, part })
+    };
+    let items = files.into_iter().enumerate().map(item).collect::<Result<_>>()?;
+    Ok(Read { items, media: Media::Sounds(Arc::new(recordings)) })
+}
+
+fn to_item(path: &str, place: usize, item: PictureItem, asks: bool, wanted: Parts) -> Result<Item> {
     let field = |names: &[&str]| names.iter().find_map(|name| item.field(name)).map(str::to_string);
     let missing = |what: &str, mend: &str| Error::Training(format!("{path}: {} has no {what}: {mend}", item.name));
     let (text, label) = match (asks, wanted) {
@@ -280,7 +423,7 @@ fn to_item(path: &str, picture: usize, item: PictureItem, asks: bool, wanted: Pa
         }
         (false, _) => (item.name.clone(), item.label.clone()),
     };
-    Ok(Item { labelled: LabelledText { text, label, line: picture + 1 }, part: item.part, picture })
+    Ok(Item { labelled: LabelledText { text, label, line: place + 1 }, part: item.part })
 }
 
 fn has_parts(items: &[Item]) -> bool {
@@ -290,12 +433,6 @@ fn has_parts(items: &[Item]) -> bool {
 fn places(items: &[Item], part: Part) -> Vec<usize> {
     let of_part = |place: &usize| items[*place].part.unwrap_or(Part::Train) == part;
     (0..items.len()).filter(of_part).collect()
-}
-
-/// How other pictures are read than the first that were.
-fn settled(recipe: &Recipe, pictures: &Pictures) -> PictureOptions {
-    let options = picture_options(recipe);
-    PictureOptions { colour: Some(pictures.colour()), patches: pictures.options().clone(), ..options }
 }
 
 /// Keeps what a smaller training part is drawn from apart from other draws.
@@ -308,7 +445,7 @@ fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>) -> Vec<usize> {
         return train;
     }
     let key = Key::new(recipe.training.seed).fold(SHARE_STREAM);
-    let mut by_label: std::collections::BTreeMap<Option<&str>, Vec<usize>> = Default::default();
+    let mut by_label: BTreeMap<Option<&str>, Vec<usize>> = Default::default();
     for place in train {
         by_label.entry(items[place].labelled.label.as_deref()).or_default().push(place);
     }

@@ -18,7 +18,6 @@ pub(crate) enum Sets {
     /// Units of texts.
     Texts(EncodedSentences),
     /// Frames of recordings.
-    #[expect(dead_code, reason = "files of sound are not read yet")]
     Sounds(Sounds),
     /// Patches of pictures.
     Pictures(Album),

@@ -1,43 +1,247 @@
-//! Recordings as sets of frames.
+//! Recordings as sets of frames: one by one as they are, or several joined to one.
+
+use std::sync::Arc;
 
 use qkv::Offsets;
 use qkv::random::Key;
+use qkv_data::audio::{
+    FrameOptions, Framer, JoinLength, JoinOptions, MaskOptions, Normalise, PerturbOptions, Recording, Scale, Spoken,
+    join, mask, perturb, stack,
+};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::VectorBatch;
-use crate::recipe::Training;
+use crate::error::Result;
+use crate::recipe::{self, Features, Recipe, Training};
 
-/// Frames of recordings, end to end.
+/// How sound becomes vectors. A model keeps it, so that what it is asked later is read as what it learned from was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SoundOptions {
+    /// Up to frames and how they are normalised.
+    pub(crate) frames: FrameOptions,
+    /// Mean and deviation of the frames of training.
+    pub(crate) scale: Scale,
+}
+
+impl SoundOptions {
+    /// Frames as the recipe wants them.
+    pub(super) fn frames(recipe: &Recipe) -> FrameOptions {
+        let input = &recipe.input;
+        let (bands, coefficients) = (input.bands, input.coefficients);
+        FrameOptions {
+            rate: input.rate,
+            window_ms: input.frame_ms as f32,
+            step_ms: input.step_ms as f32,
+            features: match input.features {
+                Features::LogMel => qkv_data::audio::Features::LogMel { bands },
+                Features::Mfcc => qkv_data::audio::Features::Mfcc { bands, coefficients },
+            },
+            deltas: false,
+            normalise: match input.normalise {
+                recipe::Normalise::Recording => Normalise::Recording,
+                recipe::Normalise::Corpus => Normalise::Corpus,
+                recipe::Normalise::None => Normalise::None,
+            },
+            stack: input.stack,
+        }
+    }
+
+    /// Whether what was read from a file can be.
+    pub(super) fn is_sound(&self) -> bool {
+        self.frames.check().is_ok() && self.scale.is_sound() && self.scale.dim() == self.frames.frame_dim()
+    }
+}
+
+/// Makes frames of samples; what it takes to begin is prepared once.
+#[derive(Clone)]
+struct Framing {
+    options: Arc<SoundOptions>,
+    framer: Framer,
+}
+
+impl std::fmt::Debug for Framing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.options.fmt(formatter)
+    }
+}
+
+impl Framing {
+    fn new(options: Arc<SoundOptions>) -> Result<Self> {
+        Ok(Self { framer: Framer::new(&options.frames)?, options })
+    }
+
+    /// The frames of samples, normalised.
+    fn frames(&self, samples: &[f32]) -> Vec<f32> {
+        let (mut framer, mut frames) = (self.framer.clone(), Vec::new());
+        framer.push(samples, &mut frames);
+        framer.finish(&mut frames);
+        match self.options.frames.normalise {
+            Normalise::None => {}
+            Normalise::Corpus => self.options.scale.apply(&mut frames),
+            Normalise::Recording => {
+                Scale::of([&frames[..]], self.options.frames.frame_dim()).apply(&mut frames);
+            }
+        }
+        frames
+    }
+}
+
+/// Whether the recipe has training change recordings in a way that takes their samples, or joins them.
+pub(super) fn needs_samples(recipe: &Recipe) -> bool {
+    let (data, training) = (&recipe.data, &recipe.training);
+    data.join.is_some() || data.join_seconds.is_some() || training.speed > 0.0 || training.noise > 0.0
+}
+
+/// How the recipe joins recordings; `None` if it does not.
+pub(super) fn join_options(recipe: &Recipe) -> Option<JoinOptions> {
+    let data = &recipe.data;
+    let length = match (data.join_seconds, data.join) {
+        (Some(seconds), _) => JoinLength::Seconds(seconds as f32),
+        (None, Some([least, most])) => JoinLength::Count { least, most },
+        (None, None) => return None,
+    };
+    let [least, most] = data.join_gap.map(|seconds| seconds as f32);
+    // Silence without any noise would tell where a recording ends.
+    Some(JoinOptions { length, gap: (least, most), gain_db: 3.0, noise_db: Some(-60.0) })
+}
+
+/// Some recordings, or strings of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Sounds {
-    dim: usize,
-    values: Vec<f32>,
-    offsets: Offsets,
+    framing: Framing,
+    recordings: Arc<Vec<Recording>>,
+    takes: Takes,
+    /// Vectors of each.
+    lengths: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Takes {
+    /// These recordings.
+    Whole(Vec<usize>),
+    /// Strings that are made of some recordings, each with a key of its own.
+    Joined { of: Vec<usize>, options: JoinOptions, key: Key },
 }
 
 impl Sounds {
-    /// How many recordings there are.
+    /// The recordings `which`, whose frames are normalised.
+    ///
+    /// # Errors
+    /// If frames cannot be made so.
+    pub(super) fn whole(
+        options: Arc<SoundOptions>,
+        recordings: Arc<Vec<Recording>>,
+        which: Vec<usize>,
+    ) -> Result<Self> {
+        let rows = |&place: &usize| recordings[place].frames.len().div_ceil(options.frames.row_dim());
+        let lengths = which.iter().map(rows).collect();
+        Ok(Self { framing: Framing::new(options)?, recordings, takes: Takes::Whole(which), lengths })
+    }
+
+    /// `count` strings of the recordings `of`, and of which recordings each is made.
+    ///
+    /// # Errors
+    /// If no strings can be made of them.
+    pub(super) fn joined(
+        options: Arc<SoundOptions>,
+        recordings: Arc<Vec<Recording>>,
+        (of, count): (Vec<usize>, usize),
+        join: JoinOptions,
+        key: Key,
+    ) -> Result<(Self, Vec<Vec<usize>>)> {
+        let takes = Takes::Joined { of, options: join, key };
+        let mut sounds = Self { framing: Framing::new(options.clone())?, recordings, takes, lengths: Vec::new() };
+        let frames = &options.frames;
+        let made: Vec<(usize, Vec<usize>)> = (0..count)
+            .into_par_iter()
+            .map(|number| {
+                let (samples, of) = sounds.string(number)?;
+                Ok((frames.frame_count(samples.len()).div_ceil(frames.stack), of))
+            })
+            .collect::<Result<_>>()?;
+        let (lengths, of) = made.into_iter().unzip();
+        sounds.lengths = lengths;
+        Ok((sounds, of))
+    }
+
+    /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.offsets.sets()
+        self.lengths.len()
     }
 
-    /// How many frames each has.
+    /// How many vectors each has, as it is.
     pub(crate) fn lengths(&self) -> Vec<usize> {
-        self.offsets.lengths().collect()
+        self.lengths.clone()
     }
 
-    /// The recordings `indices`, packed; masked as `training` says where it is given.
-    pub(super) fn batch(&self, indices: &[usize], _training: Option<(&Training, Key)>) -> VectorBatch {
-        let offsets = Offsets::from_lengths(indices.iter().map(|&set| self.offsets.len_of(set)));
-        let mut values = Vec::with_capacity(offsets.tokens() * self.dim);
-        for &set in indices {
-            let rows = self.offsets.range(set);
-            values.extend_from_slice(&self.values[rows.start * self.dim..rows.end * self.dim]);
+    /// The samples of string `number`, and of which recordings it is made.
+    fn string(&self, number: usize) -> Result<(Vec<f32>, Vec<usize>)> {
+        let Takes::Joined { of, options, key } = &self.takes else { unreachable!("strings are joined") };
+        let spoken: Vec<Spoken> =
+            of.iter().map(|&place| Spoken { samples: samples(&self.recordings[place]), label: 0 }).collect();
+        let joined = join(&spoken, self.framing.options.frames.rate, options, key.fold(number as u64))?;
+        Ok((joined.samples, joined.recordings.into_iter().map(|place| of[place]).collect()))
+    }
+
+    /// The examples `indices`, packed; changed and masked as `training` says where it is given.
+    pub(super) fn batch(&self, indices: &[usize], training: Option<(&Training, Key)>) -> VectorBatch {
+        let dim = self.framing.options.frames.row_dim();
+        let rows: Vec<Vec<f32>> = indices.par_iter().map(|&index| self.rows(index, training)).collect();
+        let offsets = Offsets::from_lengths(rows.iter().map(|rows| rows.len() / dim));
+        VectorBatch { values: rows.concat(), dim, offsets, grids: Vec::new() }
+    }
+
+    /// The vectors of one example.
+    fn rows(&self, index: usize, training: Option<(&Training, Key)>) -> Vec<f32> {
+        let frames = &self.framing.options.frames;
+        let training = training.map(|(training, key)| (training, key.fold(index as u64)));
+        let change = |samples: &[f32]| match training {
+            Some((training, key)) if training.speed > 0.0 || training.noise > 0.0 => {
+                self.framing.frames(&perturb(samples, &perturbations(training), key.fold(0)))
+            }
+            _ => self.framing.frames(samples),
+        };
+        let changes = training.is_some_and(|(training, _)| training.speed > 0.0 || training.noise > 0.0);
+        let mut found = match &self.takes {
+            Takes::Whole(which) if changes => change(samples(&self.recordings[which[index]])),
+            Takes::Whole(which) => self.recordings[which[index]].frames.clone(),
+            Takes::Joined { .. } => change(&self.string(index).expect("it was made before").0),
+        };
+        if let Some((training, key)) = training
+            && training.time_masks + training.band_masks > 0
+        {
+            let options = MaskOptions {
+                time_masks: training.time_masks,
+                time_frames: training.time_mask_frames,
+                time_share: 0.2,
+                band_masks: training.band_masks,
+                bands: training.band_mask_bands,
+            };
+            mask(&mut found, frames.frame_dim(), frames.feature_dim(), &options, key.fold(1));
         }
-        VectorBatch { values, dim: self.dim, offsets, grids: Vec::new() }
+        stack(&found, frames.frame_dim(), frames.stack)
     }
 
-    /// All of it, as bytes to be hashed.
+    /// All that a model sees of them, as bytes to be hashed.
     pub(super) fn add_content(&self, content: &mut Vec<u8>) {
-        content.extend(self.values.iter().flat_map(|x| x.to_le_bytes()));
+        let (Takes::Whole(which) | Takes::Joined { of: which, .. }) = &self.takes;
+        for &place in which {
+            content.extend(self.recordings[place].frames.iter().flat_map(|x| x.to_le_bytes()));
+        }
+    }
+}
+
+fn samples(recording: &Recording) -> &[f32] {
+    recording.samples.as_deref().unwrap_or_default()
+}
+
+fn perturbations(training: &Training) -> PerturbOptions {
+    PerturbOptions {
+        speed: training.speed as f32,
+        gain_db: 0.0,
+        // A share of the loudness in decibels below it.
+        noise_db: (training.noise > 0.0).then(|| (-20.0 * training.noise.log10()).max(0.0) as f32),
     }
 }

@@ -192,7 +192,7 @@ pub(super) fn judge_loss(model: &GenerateModel, pairs: &EncodedPairs, batch_toke
 }
 
 /// How near `written` texts are to the `wanted` ones, by the usual names of what is measured.
-pub(super) fn quality(recipe: &Recipe, written: &[String], wanted: &[String]) -> Vec<(&'static str, f64)> {
+pub(in crate::generate) fn quality(recipe: &Recipe, written: &[String], wanted: &[String]) -> Vec<(&'static str, f64)> {
     let mut words = ErrorRate::default();
     for (written, wanted) in written.iter().zip(wanted) {
         let split = |text: &str| text.split_whitespace().map(str::to_string).collect::<Vec<_>>();

@@ -8,5 +8,6 @@ mod predict;
 mod task;
 mod translator;
 
+pub(super) use judge::quality;
 pub use task::{PairTask, reads_pairs};
 pub use translator::{Translation, Translator};

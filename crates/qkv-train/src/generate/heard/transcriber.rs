@@ -1,0 +1,128 @@
+//! A finished model of the task: evaluating, and writing what is said.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use qkv_data::builtin::Part;
+use qkv_data::{Codec, plan_in_order};
+use qkv_nn::layers::Init;
+use serde_json::{Value, json};
+
+use super::model::HearModel;
+use super::task::{Heard, Targets, codec_of, hear, hear_all, unknown_warning};
+use crate::error::{Error, Result};
+use crate::generate::quality;
+use crate::input::{InputSizes, Parts, Reader, nouns};
+use crate::longest::check_longest;
+use crate::model::{Judgement, Predicted, Style, Watch};
+use crate::model_dir::ModelDir;
+use crate::recipe::Recipe;
+
+/// A model with what it needs to be used.
+#[derive(Debug)]
+pub struct Transcriber {
+    pub(super) recipe: Recipe,
+    pub(super) reader: Reader,
+    pub(super) codec: Codec,
+    pub(super) model: HearModel,
+}
+
+impl Transcriber {
+    /// Reads what is in a model directory, to be used as `recipe` says. `vocab` is the content of its `vocab.json`.
+    pub(crate) fn read(dir: &ModelDir, recipe: Recipe, vocab: &Value) -> Result<Self> {
+        let reader = Reader::from_json(&recipe, vocab).map_err(|e| dir.broken("vocab.json", &e))?;
+        let codec = codec_of(vocab).map_err(|e| dir.broken("vocab.json", &e.to_string()))?;
+        let sizes = InputSizes { dim: reader.dim(), ..InputSizes::default() };
+        let model = HearModel::new(&recipe, &sizes, codec.len(), &Init::new(0, &Device::flex()));
+        let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
+        Ok(Self { recipe, reader, codec, model: model.valid() })
+    }
+
+    /// The recipe it was trained by.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Judges the model on recordings and what is said in them; on those of the part `part` where data has parts.
+    ///
+    /// # Errors
+    /// If the data cannot be read.
+    pub fn evaluate(&self, data: &str, part: Part) -> Result<Judgement> {
+        let start = Instant::now();
+        let examples = self.reader.read(&self.recipe, data, part, Parts::Texts)?;
+        check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
+        let targets = Targets::of(&self.codec, &examples.labelled);
+        let decoding = &self.recipe.decoding;
+        let how = (&self.codec, decoding.beam, decoding.batch_tokens);
+        let (texts, loss) = hear_all(&self.model, &examples.sets, &targets, how);
+        let wanted: Vec<String> = examples.labelled.iter().map(|text| text.label.clone().unwrap_or_default()).collect();
+        let mut metrics = quality(&self.recipe, &texts, &wanted);
+        metrics.push(("loss", loss));
+        Ok(Judgement {
+            examples: examples.sets.len(),
+            tokens: examples.sets.tokens(),
+            metrics,
+            remarks: Vec::new(),
+            details: Vec::new(),
+            seconds: start.elapsed().as_secs_f64(),
+            warnings: unknown_warning(&targets, data).into_iter().collect(),
+        })
+    }
+
+    /// Writes what is said in each recording of `source`, a line for each. Of `-`, sound from standard input, units are written as
+    /// they are heard.
+    ///
+    /// # Errors
+    /// If the source cannot be read; what was heard before is written. If `out` refuses, unless its reader has gone, which ends the
+    /// work in peace.
+    pub fn predict_stream(
+        &self,
+        source: &str,
+        style: Style,
+        out: &mut dyn Write,
+        stop: &AtomicBool,
+        watch: Watch,
+    ) -> Result<Predicted> {
+        if source == "-" {
+            return self.listen(style, out, stop, watch);
+        }
+        let examples = self.reader.read(&self.recipe, source, Part::Test, Parts::Nothing)?;
+        check_longest(&self.recipe, source, 0, examples.sets.lengths())?;
+        let decoding = &self.recipe.decoding;
+        let mut done = Predicted::default();
+        let lengths = examples.sets.lengths();
+        for numbers in plan_in_order(&lengths, decoding.batch_tokens) {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let (heard, _) = hear(&self.model, (&examples.sets, &numbers), None, (&self.codec, decoding.beam));
+            for (&number, Heard { text, log_probability }) in numbers.iter().zip(&heard) {
+                let name = &examples.labelled[number].text;
+                let written = match style {
+                    Style::Same => writeln!(out, "{text}"),
+                    Style::Json => {
+                        let line = json!({ "file": name, "text": text, "log_probability": log_probability });
+                        writeln!(out, "{line}")
+                    }
+                };
+                match written {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
+                    Err(e) => return Err(Error::output(&e)),
+                }
+            }
+            done.examples += numbers.len();
+            done.tokens += numbers.iter().map(|&number| lengths[number]).sum::<usize>();
+            watch(done.examples, done.tokens);
+        }
+        Ok(done)
+    }
+
+    /// What an example is called, and what it is a set of; many of each.
+    pub fn nouns(&self) -> (&'static str, &'static str) {
+        nouns(&self.recipe)
+    }
+}
