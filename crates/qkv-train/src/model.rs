@@ -114,7 +114,7 @@ pub enum Model {
     Classify(Classifier),
     /// Goes on with a text.
     Generate(Generator),
-    /// Writes a text from another.
+    /// Writes a text from another, from a picture or from a recording.
     Translate(Translator),
     /// Writes what is said in a recording.
     Transcribe(Transcriber),
@@ -168,7 +168,7 @@ impl Model {
             Self::Tag(_) => ("sentences", "words"),
             Self::Classify(classifier) => classifier.nouns(),
             Self::Generate(_) => ("prompts", "units"),
-            Self::Translate(_) => ("texts", "units"),
+            Self::Translate(translator) => translator.nouns(),
             Self::Transcribe(transcriber) => transcriber.nouns(),
             Self::Recommend(_) => ("users", "items"),
             Self::Rate(_) => ("ratings", "ratings"),
@@ -191,7 +191,7 @@ impl Model {
             Self::Tag(tagger) => tagger.evaluate(one()?, part, kind).map(Into::into),
             Self::Classify(classifier) => classifier.evaluate(one()?, part, kind),
             Self::Generate(generator) => generator.evaluate(one()?, kind),
-            Self::Translate(translator) => translator.evaluate(data, kind),
+            Self::Translate(translator) => translator.evaluate(data, part, kind),
             Self::Transcribe(transcriber) => transcriber.evaluate(one()?, part),
             Self::Recommend(recommender) => recommender.evaluate(one()?, part, kind),
             Self::Rate(rater) => rater.evaluate(one()?, part, kind),
@@ -228,15 +228,15 @@ impl Model {
     /// # Errors
     /// If it is a model of no texts.
     pub(crate) fn embedder(&self) -> Result<&dyn Embed> {
+        let no_text = || Err(Error::Recipe("embed: vectors are written of texts alone".into()));
         Ok(match self {
             Self::Tag(tagger) => tagger,
-            Self::Classify(classifier) if classifier.recipe().input.kind == InputKind::Text => classifier,
-            Self::Classify(_) => {
-                return Err(Error::Recipe("embed: vectors are written of texts alone".into()));
-            }
+            Self::Classify(classifier) if classifier.recipe().input.kind != InputKind::Text => return no_text(),
+            Self::Translate(translator) if translator.recipe().input.kind != InputKind::Text => return no_text(),
+            Self::Classify(classifier) => classifier,
             Self::Generate(generator) => generator,
             Self::Translate(translator) => translator,
-            Self::Transcribe(_) => return Err(Error::Recipe("embed: vectors are written of texts alone".into())),
+            Self::Transcribe(_) => return no_text(),
             Self::Recommend(_) | Self::Rate(_) => {
                 return Err(Error::Recipe(
                     "embed: this model is of items, and vectors are written of texts alone".into(),

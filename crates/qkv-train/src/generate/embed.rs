@@ -84,23 +84,21 @@ impl Embed for Translator {
     }
 
     fn is_spaced(&self) -> bool {
-        self.source_codec().unit() == Unit::Words
+        self.source_codec().is_some_and(|codec| codec.unit() == Unit::Words)
     }
 
     fn vocabulary(&self) -> Vec<Text> {
-        vocabulary_of(self.source_codec())
+        self.source_codec().map(vocabulary_of).unwrap_or_default()
     }
 
     fn cut(&self, text: &str) -> Result<Text> {
-        Ok(cut_by(self.source_codec(), text))
+        let codec = self.source_codec().ok_or_else(|| Error::Recipe("embed: this model reads no texts".into()))?;
+        Ok(cut_by(codec, text))
     }
 
     fn open<'a>(&'a self, corpus: &Corpus) -> Result<Texts<'a>> {
         let pairs = stream_pairs(&[corpus.source.to_string()], &self.source_options(corpus.kind)?)?;
-        let cut = |pair: qkv_data::Result<qkv_data::Pair>| {
-            pair.map(|pair| cut_by(self.source_codec(), &pair.source)).map_err(Error::from)
-        };
-        Ok(Box::new(pairs.map(cut)))
+        Ok(Box::new(pairs.map(|pair| self.cut(&pair.map_err(Error::from)?.source))))
     }
 
     fn vectors(&self, texts: &[&Text], layer: usize) -> Vec<f32> {

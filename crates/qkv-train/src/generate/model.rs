@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use qkv::activation::Activation;
 use qkv_nn::attention::Layout;
 use qkv_nn::layers::{
@@ -12,24 +12,36 @@ use qkv_nn::layers::{
 
 use qkv_nn::ops::gather_sum;
 
+use crate::input::{Batch, InputEmbedding, InputSizes};
 use crate::numbers::floats;
 use crate::recipe::{Cross, Recipe, Words};
 use crate::stack::{decoder_options, decoder_parameters, encoder_options, encoder_parameters, pooling};
 
-/// How many ids there are on either side.
+/// What of a model's size comes from the data, on either side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vocabularies {
     /// Of what is read; `None` for a language model, which reads nothing.
-    pub source: Option<usize>,
-    /// Of what is written.
+    pub source: Option<SourceSize>,
+    /// Ids of what is written.
     pub target: usize,
+}
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceSize {
+    /// Units of texts, which have so many ids.
+    Units(usize),
+    /// Vectors of so many numbers each, as of the patches of a picture or the frames of a recording.
+    Vectors(usize),
 }
 
 /// The side that reads.
 #[derive(Module, Debug)]
 pub(crate) struct Reader {
-    /// `None` where both sides share one table.
+    /// `None` where both sides share one table, and where what is read is no text.
     embedding: Option<TextEmbedding>,
+    /// `None` where what is read is text.
+    input: Option<InputEmbedding>,
     encoder: Encoder,
     /// What makes the one vector *c*, where the decoder is fed one.
     summary: Option<Pooling>,
@@ -64,7 +76,14 @@ impl GenerateModel {
             TextEmbedding::new(&options, init)
         };
         let reader = vocabularies.source.map(|source| Reader {
-            embedding: (!recipe.input.shared).then(|| embedding(source)),
+            embedding: match source {
+                SourceSize::Units(source) => (!recipe.input.shared).then(|| embedding(source)),
+                SourceSize::Vectors(_) => None,
+            },
+            input: match source {
+                SourceSize::Units(_) => None,
+                SourceSize::Vectors(dim) => Some(InputEmbedding::new(recipe, &input_sizes(dim), init)),
+            },
             encoder: Encoder::new(&encoder_options(recipe), init),
             summary: (recipe.model.cross == Cross::None).then(|| Pooling::new(pooling(recipe), d_model, init)),
         });
@@ -87,7 +106,11 @@ impl GenerateModel {
         let linear = |dim_in: u128, dim_out: u128| dim_in * dim_out + dim_out;
         let table = |vocabulary: usize| vocabulary as u128 * dim + if dim == d { 0 } else { linear(dim, d) };
         let reader = vocabularies.source.map_or(0, |source| {
-            let embedding = if recipe.input.shared { 0 } else { table(source) };
+            let embedding = match source {
+                SourceSize::Units(_) if recipe.input.shared => 0,
+                SourceSize::Units(source) => table(source),
+                SourceSize::Vectors(dim) => InputEmbedding::parameter_count(recipe, &input_sizes(dim)),
+            };
             let summary = match recipe.model.cross {
                 Cross::None => Pooling::parameter_count(pooling(recipe), d_model),
                 Cross::Attention => 0,
@@ -103,13 +126,33 @@ impl GenerateModel {
     /// What an encoder makes of some sequences end to end.
     ///
     /// # Panics
-    /// If the model reads nothing.
+    /// If the model reads nothing, or no texts.
     pub fn read(&self, ids: Arc<[u32]>, layout: &Layout, pass: &Pass) -> Memory {
         let reader = self.reader.as_ref().expect("a model that reads");
-        let x = self.embed(reader.embedding.as_ref().unwrap_or(&self.embedding), ids);
+        self.remember(reader, self.embed(self.source_embedding(reader), ids), layout, pass)
+    }
+
+    /// The same of pictures or recordings.
+    ///
+    /// # Panics
+    /// If the model reads nothing, or texts.
+    pub(crate) fn read_sets(&self, batch: &Batch, pass: &Pass) -> Memory {
+        let reader = self.reader.as_ref().expect("a model that reads");
+        let input = reader.input.as_ref().expect("a model that reads no texts");
+        let (x, layout) = input.forward(batch, &self.device());
+        self.remember(reader, x, &layout, pass)
+    }
+
+    fn remember(&self, reader: &Reader, x: Tensor<2>, layout: &Layout, pass: &Pass) -> Memory {
         let vectors = reader.encoder.forward(pass.dropout(x, self.dropout), layout, pass);
         let summary = reader.summary.as_ref().map(|pooling| pooling.forward(vectors.clone(), layout));
         Memory { vectors, offsets: layout.offsets().clone(), summary }
+    }
+
+    /// The table of units that are read.
+    fn source_embedding<'a>(&'a self, reader: &'a Reader) -> &'a TextEmbedding {
+        assert!(reader.input.is_none(), "a model that reads texts");
+        reader.embedding.as_ref().unwrap_or(&self.embedding)
     }
 
     /// Logits of what follows each place, `[tokens, vocabulary]`, of some sequences end to end; each is written from what was read
@@ -147,12 +190,12 @@ impl GenerateModel {
     /// block *n*, of the last what the decoder looks at, or the logits are made from.
     ///
     /// # Panics
-    /// If there are not so many layers.
+    /// If there are not so many layers, or the model reads no texts.
     pub fn vectors(&self, ids: Arc<[u32]>, layout: &Layout, layer: usize) -> Tensor<2> {
         let pass = Pass::inference();
         match &self.reader {
             Some(reader) => {
-                let x = self.embed(reader.embedding.as_ref().unwrap_or(&self.embedding), ids);
+                let x = self.embed(self.source_embedding(reader), ids);
                 reader.encoder.forward_to(layer, x, layout, &pass)
             }
             None => self.decoder.forward_to(layer, self.embed(&self.embedding, ids), layout, None, &pass),
@@ -164,6 +207,15 @@ impl GenerateModel {
         if self.scale == 1.0 { x } else { x * self.scale }
     }
 
+    /// Where its parameters are.
+    fn device(&self) -> Device {
+        match (&self.head, &self.head_bias) {
+            (Some(head), _) => head.device(),
+            (None, Some(bias)) => bias.val().device(),
+            (None, None) => unreachable!("a model is made with the one or the other"),
+        }
+    }
+
     fn logits(&self, x: Tensor<2>) -> Tensor<2> {
         match (&self.head, &self.head_bias) {
             (Some(head), _) => head.forward(x, Activation::Identity),
@@ -171,6 +223,10 @@ impl GenerateModel {
             (None, None) => unreachable!("a model is made with the one or the other"),
         }
     }
+}
+
+fn input_sizes(dim: usize) -> InputSizes {
+    InputSizes { dim, ..InputSizes::default() }
 }
 
 fn embedding_dim(recipe: &Recipe) -> usize {
@@ -184,13 +240,17 @@ fn embedding_dim(recipe: &Recipe) -> usize {
 mod tests {
     use super::*;
     use burn::module::ModuleVisitor;
-    use burn::tensor::{Device, Gradients, TensorData};
+    use burn::tensor::{Gradients, TensorData};
     use qkv::Offsets;
     use qkv::random::Key;
+    use qkv_nn::attention::Grid;
 
-    fn recipe(assignments: &[&str]) -> Recipe {
+    use crate::input::VectorBatch;
+    use crate::recipe::InputKind;
+
+    fn recipe(assignments: &[&str], kind: &str) -> Recipe {
         let mut recipe = Recipe::default();
-        let common = ["model.task=generate", "input.unit=characters", "model.d_model=8", "model.heads=2"];
+        let common = ["model.task=generate", "input.unit=characters", "model.d_model=8", "model.heads=2", kind];
         for assignment in common.iter().chain(assignments) {
             recipe.set(assignment).expect(assignment);
         }
@@ -213,15 +273,30 @@ mod tests {
         &["model.window=2", "model.normalizer=relu", "model.positions=relative"],
         &["model.mixer=rnn", "model.score=additive", "model.heads=1", "model.tied=true", "input.shared=true"],
     ];
-    const SIDES: [Vocabularies; 2] =
-        [Vocabularies { source: None, target: 11 }, Vocabularies { source: Some(11), target: 11 }];
+    /// What is read, and which kind that is.
+    const SIDES: [(&str, Option<SourceSize>); 4] = [
+        ("input.kind=text", None),
+        ("input.kind=text", Some(SourceSize::Units(11))),
+        ("input.kind=image", Some(SourceSize::Vectors(5))),
+        ("input.kind=audio", Some(SourceSize::Vectors(5))),
+    ];
+
+    /// Every choice that can be, with everything that can be read. Frames go through a convolution first.
+    fn recipes() -> impl Iterator<Item = (Recipe, Vocabularies)> {
+        let both = CHOICES.iter().flat_map(|choice| SIDES.map(|side| (choice, side)));
+        both.filter_map(|(assignments, (kind, source))| {
+            let has = |key: &str| assignments.iter().any(|assignment| assignment.starts_with(key));
+            if kind == "input.kind=image" && has("model.window") || kind != "input.kind=text" && has("input.shared") {
+                return None;
+            }
+            let assignments: Vec<&str> = assignments.iter().copied().chain(["input.convolutions=1"]).collect();
+            Some((recipe(&assignments, kind), Vocabularies { source, target: 11 }))
+        })
+    }
 
     fn for_all(check: impl Fn(GenerateModel, Recipe, Vocabularies)) {
-        for assignments in CHOICES {
-            for sides in SIDES {
-                let recipe = recipe(assignments);
-                check(GenerateModel::new(&recipe, sides, &Init::new(1, &Device::flex())), recipe, sides);
-            }
+        for (recipe, sides) in recipes() {
+            check(GenerateModel::new(&recipe, sides, &Init::new(1, &Device::flex())), recipe, sides);
         }
     }
 
@@ -230,8 +305,26 @@ mod tests {
     }
 
     /// What is read before two sequences are written, if anything is.
-    fn memory(model: &GenerateModel, sides: Vocabularies) -> Option<Memory> {
-        sides.source.map(|_| model.read(Arc::from([1, 3, 5, 7, 9]), &layout(&[3, 2]), &Pass::inference()))
+    fn memory(model: &GenerateModel, recipe: &Recipe, sides: Vocabularies) -> Option<Memory> {
+        read(model, recipe, sides, false, &Pass::inference())
+    }
+
+    /// The same, with the first set another where `other` says so: texts of three units and two, or six and two vectors, which
+    /// are pictures of two rows by three and of one by two, or recordings.
+    fn read(model: &GenerateModel, recipe: &Recipe, sides: Vocabularies, other: bool, pass: &Pass) -> Option<Memory> {
+        let is_picture = recipe.input.kind == InputKind::Image;
+        Some(match sides.source? {
+            SourceSize::Units(_) => {
+                model.read(Arc::from([1, 3, if other { 6 } else { 5 }, 7, 9]), &layout(&[3, 2]), pass)
+            }
+            SourceSize::Vectors(dim) => {
+                let mut values: Vec<f32> = (0..8 * dim as u64).map(|i| Key::new(3).normal(i)).collect();
+                values[2 * dim] += if other { 1.0 } else { 0.0 };
+                let grids = if is_picture { vec![Grid::new(2, 3), Grid::new(1, 2)] } else { Vec::new() };
+                let offsets = Offsets::from_lengths([6, 2]);
+                model.read_sets(&Batch::Vectors(VectorBatch { values, dim, offsets, grids }), pass)
+            }
+        })
     }
 
     #[track_caller]
@@ -244,16 +337,19 @@ mod tests {
     fn parameters_are_counted_without_making_them() {
         for_all(|model, recipe, sides| {
             let counted = GenerateModel::parameter_count(&recipe, sides);
-            assert_eq!(counted, model.num_params() as u128, "{:?}", recipe.model);
+            assert_eq!(counted, model.num_params() as u128, "{sides:?}, {:?}", recipe.model);
         });
     }
 
     #[test]
     fn the_vectors_of_the_last_layer_are_those_that_are_worked_with() {
         for_all(|model, recipe, sides| {
+            if let Some(SourceSize::Vectors(_)) = sides.source {
+                return;
+            }
             let (ids, layout): (Arc<[u32]>, _) = (Arc::from([1, 3, 5, 7, 9]), layout(&[3, 2]));
             let last = model.vectors(ids.clone(), &layout, model.layers());
-            match memory(&model, sides) {
+            match memory(&model, &recipe, sides) {
                 Some(memory) => assert_eq!(floats(last.into_data()), floats(memory.vectors.into_data())),
                 None => {
                     let logits = model.forward(ids, &layout, None, &Pass::inference());
@@ -271,7 +367,7 @@ mod tests {
     #[test]
     fn no_place_sees_what_comes_after_it_or_another_sequence() {
         for_all(|model, recipe, sides| {
-            let memory = memory(&model, sides);
+            let memory = memory(&model, &recipe, sides);
             let logits = |ids: &[u32]| {
                 floats(model.forward(ids.into(), &layout(&[3, 5]), memory.as_ref(), &Pass::inference()).into_data())
             };
@@ -302,7 +398,7 @@ mod tests {
     #[test]
     fn step_by_step_gives_what_all_places_at_once_give() {
         for_all(|model, recipe, sides| {
-            let memory = memory(&model, sides);
+            let memory = memory(&model, &recipe, sides);
             // Long enough that the cache has to grow.
             let length = 40;
             let ids: Vec<u32> = (0..2 * length as u32).map(|i| i * i % 11).collect();
@@ -322,7 +418,7 @@ mod tests {
     #[test]
     fn a_beginning_can_have_many_ends_and_none() {
         for_all(|model, recipe, sides| {
-            let memory = memory(&model, sides);
+            let memory = memory(&model, &recipe, sides);
             let mut state = model.begin(memory.as_ref(), 2);
             model.step(&[1, 2], &mut state);
             // The first goes on twice, the second not at all; then the second of those alone.
@@ -341,8 +437,8 @@ mod tests {
     #[test]
     fn what_is_written_depends_on_what_was_read() {
         for_all(|model, recipe, sides| {
-            let Some(memory) = memory(&model, sides) else { return };
-            let other = model.read(Arc::from([1, 3, 6, 7, 9]), &layout(&[3, 2]), &Pass::inference());
+            let Some(memory) = memory(&model, &recipe, sides) else { return };
+            let other = read(&model, &recipe, sides, true, &Pass::inference()).expect("as before");
             let logits = |memory: &Memory| {
                 let ids = Arc::from([1, 2, 3, 4, 5, 6, 7, 8]);
                 floats(model.forward(ids, &layout(&[3, 5]), Some(memory), &Pass::inference()).into_data())
@@ -366,8 +462,7 @@ mod tests {
         let model = GenerateModel::new(recipe, sides, &Init::new(1, &device));
         let key = Key::new(7);
         let pass = Pass::training(key);
-        let read = |_| model.read(Arc::from([1, 3, 5, 7, 9]), &layout(&[3, 2]), &pass);
-        let memory = sides.source.map(read);
+        let memory = read(&model, recipe, sides, false, &pass);
         let ids = Arc::from([1, 2, 3, 4, 5, 6, 7, 8]);
         let logits = model.forward(ids, &layout(&[3, 5]), memory.as_ref(), &pass);
         let weights: Vec<f32> = (0..8 * 11).map(|i| key.normal(i)).collect();
@@ -380,17 +475,14 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_the_composed_twin() {
-        for assignments in CHOICES {
-            for sides in SIDES {
-                let recipe = recipe(assignments);
-                let ours = gradients(&recipe, sides);
-                let twin = qkv_nn::composed(|| gradients(&recipe, sides));
-                assert_eq!(ours.len(), twin.len());
-                for (ours, twin) in ours.iter().zip(&twin) {
-                    let scale = twin.iter().fold(0.1_f32, |most, x| most.max(x.abs()));
-                    let worst = ours.iter().zip(twin).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                    assert!(worst <= 1e-4 * scale, "{assignments:?}: {worst} of {scale}");
-                }
+        for (recipe, sides) in recipes() {
+            let ours = gradients(&recipe, sides);
+            let twin = qkv_nn::composed(|| gradients(&recipe, sides));
+            assert_eq!(ours.len(), twin.len());
+            for (ours, twin) in ours.iter().zip(&twin) {
+                let scale = twin.iter().fold(0.1_f32, |most, x| most.max(x.abs()));
+                let worst = ours.iter().zip(twin).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst <= 1e-4 * scale, "{sides:?}, {:?}: {worst} of {scale}", recipe.model);
             }
         }
     }

@@ -98,7 +98,7 @@ impl Reader {
             let name = dev_read.as_ref().map_or(train_path, |(path, _)| path);
             return Err(Error::Training(format!("{name}: none of its examples is of the dev part")));
         }
-        let train = share(recipe, &read.items, train);
+        let train = share(recipe, &read.items, train, wanted);
         let texts = train.iter().filter_map(|&place| read.items[place].asked(wanted));
         let units = match recipe.input.kind {
             InputKind::ImageText => {
@@ -438,8 +438,8 @@ fn places(items: &[Item], part: Part) -> Vec<usize> {
 /// Keeps what a smaller training part is drawn from apart from other draws.
 const SHARE_STREAM: u64 = 0x5A4E;
 
-/// The share of `train` that is trained on: of each label as large a one, at least one example.
-fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>) -> Vec<usize> {
+/// The share of `train` that is trained on: of each label as large a one, at least one example. Texts are no labels.
+fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>, wanted: Parts) -> Vec<usize> {
     let share = recipe.data.train_share;
     if share >= 1.0 {
         return train;
@@ -447,7 +447,8 @@ fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>) -> Vec<usize> {
     let key = Key::new(recipe.training.seed).fold(SHARE_STREAM);
     let mut by_label: BTreeMap<Option<&str>, Vec<usize>> = Default::default();
     for place in train {
-        by_label.entry(items[place].labelled.label.as_deref()).or_default().push(place);
+        let label = items[place].labelled.label.as_deref().filter(|_| wanted == Parts::Labels);
+        by_label.entry(label).or_default().push(place);
     }
     let mut kept = Vec::new();
     for mut places in by_label.into_values() {

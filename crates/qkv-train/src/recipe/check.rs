@@ -261,6 +261,9 @@ impl Recipe {
             Task::Generate if of_words => refuse(
                 "input.vectors and input.characters are for model.task = \"tag\" and \"classify\": leave them out",
             ),
+            Task::Generate if input.shared && input.kind != InputKind::Text => {
+                refuse("input.shared is of texts on both sides, and what is read is none: leave it out")
+            }
             Task::Generate if input.shared && input.unit != target_unit => {
                 refuse("input.shared needs the same unit on both sides: leave out input.target_unit, or input.shared")
             }

@@ -1,12 +1,14 @@
 //! Writing many texts, and how good they are.
 
+use std::ops::Range;
+
 use qkv::random::Key;
 use qkv_data::{Codec, plan_in_order};
 use qkv_nn::attention::Layout;
 use qkv_nn::layers::{DecoderState, Memory, Pass};
 use qkv_nn::recycle;
 
-use super::data::{EncodedPairs, Sequences};
+use super::data::{EncodedPairs, Sources};
 use crate::generate::GenerateModel;
 use crate::generate::sample::Sampling;
 pub(super) use crate::generate::search::Written;
@@ -83,21 +85,23 @@ impl Steps for Rows<'_> {
     }
 }
 
-/// What is written for each of `sources`, best first. `stop` ends the work early, with what there is.
+/// What is written for each of the `which` of `sources`, best first. `stop` ends the work early, with what there is.
 pub(super) fn write_all(
     model: &GenerateModel,
-    sources: &Sequences,
+    sources: &Sources,
+    which: Range<usize>,
     decoding: &Decoding,
     stop: &dyn Fn() -> bool,
 ) -> Vec<Vec<Written>> {
-    let mut all = vec![Vec::new(); sources.len()];
-    let weights: Vec<usize> = sources.lengths().into_iter().map(|length| decoding.weight(length)).collect();
-    for numbers in plan_in_order(&weights, decoding.batch_tokens) {
+    let mut all = vec![Vec::new(); which.len()];
+    let weights: Vec<usize> = sources.lengths()[which.clone()].iter().map(|&length| decoding.weight(length)).collect();
+    for places in plan_in_order(&weights, decoding.batch_tokens) {
         if stop() {
             break;
         }
-        let (ids, offsets) = sources.packed(&numbers, |ids| ids);
-        let memory: Memory = qkv::awake(|| model.read(ids, &Layout::new(offsets), &Pass::inference()));
+        let numbers: Vec<usize> = places.iter().map(|place| which.start + place).collect();
+        let batch = sources.batch(&numbers);
+        let memory: Memory = qkv::awake(|| batch.read(model, &Pass::inference()));
         let mut rows = Rows { model, state: model.begin(Some(&memory), numbers.len()) };
         let rules = Rules { begin: Codec::BEGIN, end: Codec::END, max_length: decoding.max_length };
         let written = match decoding.sampling {
@@ -110,8 +114,8 @@ pub(super) fn write_all(
                 beam_search(&mut rows, numbers.len(), beam, rules, stop)
             }
         };
-        for (number, written) in numbers.into_iter().zip(written) {
-            all[number] = written;
+        for (place, written) in places.into_iter().zip(written) {
+            all[place] = written;
         }
     }
     all
@@ -174,7 +178,7 @@ pub(super) fn judge_loss(model: &GenerateModel, pairs: &EncodedPairs, batch_toke
         let batch = pairs.batch(&numbers);
         let vocab_logits = qkv::awake(|| {
             let pass = Pass::inference();
-            let memory = model.read(batch.source, &Layout::new(batch.source_offsets), &pass);
+            let memory = batch.source.read(model, &pass);
             model.forward(batch.before, &Layout::new(batch.target_offsets), Some(&memory), &pass)
         });
         let vocabulary = vocab_logits.dims()[1];

@@ -1,4 +1,4 @@
-//! From one text to another: what is read decides what is written, and the model how much.
+//! From one text to another, or from a picture or a recording to a text: what is read decides what is written, and the model how much.
 //!
 //! [`PairTask`] learns from pairs, [`Translator`] uses a finished model.
 
@@ -6,6 +6,8 @@ mod data;
 mod judge;
 mod predict;
 mod task;
+#[cfg(test)]
+mod tests;
 mod translator;
 
 pub(super) use judge::quality;

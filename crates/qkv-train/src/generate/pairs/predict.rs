@@ -3,13 +3,16 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use qkv_data::builtin::Part;
 use qkv_data::{Pair, stream_pairs};
 use serde_json::json;
 
 use super::Translator;
+use super::data::Sources;
 use super::translator::Translation;
 use crate::arrivals::Arrivals;
 use crate::error::{Error, Result};
+use crate::input::{Parts, Reader};
 use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 
@@ -18,7 +21,7 @@ const CHUNK_BATCHES: usize = 8;
 
 impl Translator {
     /// Reads texts from `source`, a path or `-`, one on each line or as pairs are written, and writes what the model makes of each
-    /// to `out`, in their order, one on each line.
+    /// to `out`, in their order, one on each line. Of pictures and recordings `source` is a file, a folder or a manifest.
     ///
     /// Whatever has arrived is answered at once, so a slow writer at the other end of a pipe is answered line by line. `watch` is
     /// called after each chunk. A blank line is answered with a blank line, so that there are as many of one as of the other.
@@ -35,19 +38,23 @@ impl Translator {
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
+        if let Some(reader) = self.reader() {
+            return self.predict_files(reader, source, style, out, stop, watch);
+        }
         let (paths, options) = ([source.to_string()], self.source_options(kind)?);
         let arrivals = Arrivals::of(move || stream_pairs(&paths, &options));
         let limit = CHUNK_BATCHES * self.recipe().decoding.batch_tokens;
         let mut done = Predicted::default();
-        let (mut written, mut cut, mut units, mut unknown) = (0_usize, 0_usize, 0, 0);
-        let mut first_cut = None;
+        let (mut units, mut unknown) = (0, 0);
+        let mut cut = Cut::default();
         while !stop.load(Ordering::Relaxed) {
             let (chunk, end) = arrivals.take(limit, |pair: &Pair| 1 + pair.source.len() / 4, stop);
             let sources = self.sources(chunk.iter().map(|pair| pair.source.as_str()));
             check_longest(self.recipe(), source, done.examples, sources.lengths())?;
             let (of_these, all) = sources.unknown();
             (unknown, units) = (unknown + of_these, units + all);
-            let mut texts = self.translate_from(done.examples as u64, &sources, &|| stop.load(Ordering::Relaxed));
+            let (sources, stopped) = (Sources::Units(sources), || stop.load(Ordering::Relaxed));
+            let mut texts = self.translate_from(done.examples as u64, &sources, 0..sources.len(), &stopped);
             if stop.load(Ordering::Relaxed) {
                 // What was cut short is not what the model would have written.
                 break;
@@ -56,18 +63,13 @@ impl Translator {
                 if pair.source.trim().is_empty() {
                     *texts = vec![Translation::nothing()];
                 }
-                match write(pair, texts, style, self.recipe().decoding.beam > 1, out) {
+                match write(&pair.source, texts, style, self.recipe().decoding.beam > 1, out) {
                     Ok(()) => {}
                     Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
                     Err(e) => return Err(Error::output(&e)),
                 }
-                let best = texts.first();
-                done.tokens += best.map_or(0, |best| best.units);
-                written += 1;
-                if best.is_some_and(|best| !best.complete) {
-                    cut += 1;
-                    first_cut.get_or_insert(written);
-                }
+                done.tokens += texts.first().map_or(0, |best| best.units);
+                cut.count(texts.first());
             }
             match out.flush() {
                 Ok(()) => {}
@@ -82,12 +84,7 @@ impl Translator {
                 Some(Err(e)) => return Err(e),
             }
         }
-        if let Some(first) = first_cut {
-            done.warnings.push(format!(
-                "{source}: {cut} of {written} texts (the first is number {first}) had not come to an end at decoding.max_length = {} and were cut there",
-                self.recipe().decoding.max_length
-            ));
-        }
+        done.warnings.extend(cut.warning(source, self.recipe().decoding.max_length));
         if unknown > 0 {
             done.warnings.push(format!(
                 "{source}: {unknown} of {units} units are unknown to the model and read as one and the same"
@@ -98,9 +95,89 @@ impl Translator {
         }
         Ok(done)
     }
+
+    /// The same for pictures or recordings: each is called by the name of its file.
+    fn predict_files(
+        &self,
+        reader: &Reader,
+        source: &str,
+        style: Style,
+        out: &mut dyn Write,
+        stop: &AtomicBool,
+        watch: Watch,
+    ) -> Result<Predicted> {
+        let examples = reader.read(self.recipe(), source, Part::Test, Parts::Nothing)?;
+        let lengths = examples.sets.lengths();
+        check_longest(self.recipe(), source, 0, lengths.iter().copied())?;
+        let sources = Sources::Sets(examples.sets);
+        let limit = CHUNK_BATCHES * self.recipe().decoding.batch_tokens;
+        let (mut done, mut cut) = (Predicted::default(), Cut::default());
+        while done.examples < lengths.len() {
+            let start = done.examples;
+            let mut taken = 0;
+            let fits = |length: &&usize| {
+                taken += **length;
+                taken <= limit
+            };
+            // One at least, however long.
+            let chunk = start..start + lengths[start..].iter().take_while(fits).count().max(1);
+            let texts = self.translate_from(0, &sources, chunk.clone(), &|| stop.load(Ordering::Relaxed));
+            if stop.load(Ordering::Relaxed) {
+                // What was cut short is not what the model would have written.
+                break;
+            }
+            let mut write_chunk = || {
+                for (example, texts) in examples.labelled[chunk.clone()].iter().zip(&texts) {
+                    write(&example.text, texts, style, self.recipe().decoding.beam > 1, out)?;
+                }
+                out.flush()
+            };
+            match write_chunk() {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
+                Err(e) => return Err(Error::output(&e)),
+            }
+            for texts in &texts {
+                done.tokens += texts.first().map_or(0, |best| best.units);
+                cut.count(texts.first());
+            }
+            done.examples = chunk.end;
+            watch(done.examples, done.tokens);
+        }
+        done.warnings.extend(cut.warning(source, self.recipe().decoding.max_length));
+        Ok(done)
+    }
 }
 
-fn write(pair: &Pair, texts: &[Translation], style: Style, alternatives: bool, out: &mut dyn Write) -> io::Result<()> {
+/// How many texts were cut at the limit of their length.
+#[derive(Default)]
+struct Cut {
+    written: usize,
+    cut: usize,
+    first: Option<usize>,
+}
+
+impl Cut {
+    fn count(&mut self, best: Option<&Translation>) {
+        self.written += 1;
+        if best.is_some_and(|best| !best.complete) {
+            self.cut += 1;
+            self.first.get_or_insert(self.written);
+        }
+    }
+
+    fn warning(&self, source: &str, limit: usize) -> Option<String> {
+        let Self { written, cut, first } = self;
+        first.map(|first| {
+            format!(
+                "{source}: {cut} of {written} texts (the first is number {first}) had not come to an end at decoding.max_length = {limit} and were cut there"
+            )
+        })
+    }
+}
+
+/// One line for the texts that were written from what is called `source`, best first.
+fn write(source: &str, texts: &[Translation], style: Style, alternatives: bool, out: &mut dyn Write) -> io::Result<()> {
     let Some(best) = texts.first() else { return writeln!(out) };
     match style {
         // A line for a line, whatever was written.
@@ -108,7 +185,7 @@ fn write(pair: &Pair, texts: &[Translation], style: Style, alternatives: bool, o
         Style::Json => {
             let one = |text: &Translation| json!({ "text": text.text, "log_probability": text.log_probability, "complete": text.complete });
             let mut object = json!({
-                "source": pair.source, "text": best.text,
+                "source": source, "text": best.text,
                 "log_probability": best.log_probability, "complete": best.complete,
             });
             if alternatives {

@@ -7,15 +7,16 @@ use qkv_nn::attention::Layout;
 use qkv_nn::layers::{Init, Pass};
 use qkv_nn::ops::cross_entropy;
 
-use super::data::{Codecs, EncodedPairs};
+use super::data::{Codecs, EncodedPairs, texts};
 use super::judge::{Decoding, Written, judge_loss, quality, write_all};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::GenerateModel;
+use crate::input::{Examples, Parts, Prepared as Data, Reader, nouns};
 use crate::memory;
-use crate::recipe::{Cross, Metric, Pooling, Recipe, Unit};
+use crate::recipe::{Cross, InputKind, Metric, Output, Pooling, Recipe, Unit};
 use crate::run::{Count, Prepared};
-use crate::tag::{BYTES_PER_PARAMETER, hidden};
+use crate::tag::BYTES_PER_PARAMETER;
 use crate::trainer::{Criterion, Scores, Task};
 
 /// Pairs, ready to be trained on. An example is the number of one.
@@ -40,6 +41,9 @@ impl PairTask {
         recipe.check()?;
         check_metric(recipe)?;
         check_look(recipe)?;
+        if recipe.input.kind != InputKind::Text {
+            return Self::from_prepared(recipe, Reader::prepare(recipe, Parts::Texts)?);
+        }
         let options = pair_options(recipe)?;
         let paths = recipe.train_paths()?;
         let mut train = read_pairs(paths.all(), &options)?;
@@ -70,23 +74,48 @@ impl PairTask {
             return Err(Error::Training(format!("{dev_name}: there is no pair {which}: give more of them")));
         }
         let codecs = Codecs::build(recipe, train)?;
-        let sizes = codecs.sizes();
-        let needed = GenerateModel::parameter_count(recipe, sizes).saturating_mul(BYTES_PER_PARAMETER);
-        memory::check(needed, "lower model.d_model, model.d_ff, model.layers or input.subwords")?;
-        let (train, encoded_dev) = (EncodedPairs::of(&codecs, train), EncodedPairs::of(&codecs, dev));
-        let warnings = unknown_warnings(&encoded_dev, dev_name);
+        check_memory(recipe, &codecs)?;
         let references = dev.iter().map(|pair| pair.target.clone().unwrap_or_default()).collect();
-        let lengths = train.lengths();
-        Ok(Self { recipe: recipe.clone(), codecs, train, lengths, dev: encoded_dev, references, warnings })
+        let (train, dev) = (EncodedPairs::of(&codecs, train), EncodedPairs::of(&codecs, dev));
+        Ok(Self::of(recipe, codecs, train, (dev, dev_name, references)))
+    }
+
+    /// The same from pictures or recordings with their texts.
+    ///
+    /// # Errors
+    /// If a vocabulary cannot be made of the texts, or an example is too long.
+    fn from_prepared(recipe: &Recipe, Data { reader, train, dev }: Data) -> Result<Self> {
+        let codecs =
+            Codecs::of_sets(recipe, reader, &train).map_err(|e| Error::Training(format!("{}: {e}", train.name)))?;
+        check_memory(recipe, &codecs)?;
+        let (dev_name, references) = (dev.name.clone(), texts(&dev).map(str::to_string).collect());
+        let encoded = EncodedPairs::of_sets(&codecs, train.clone());
+        check_examples(recipe, &train, &encoded)?;
+        let dev = EncodedPairs::of_sets(&codecs, dev);
+        Ok(Self::of(recipe, codecs, encoded, (dev, &dev_name, references)))
+    }
+
+    fn of(
+        recipe: &Recipe,
+        codecs: Codecs,
+        train: EncodedPairs,
+        (dev, dev_name, references): (EncodedPairs, &str, Vec<String>),
+    ) -> Self {
+        let (warnings, lengths) = (unknown_warnings(&dev, dev_name), train.lengths());
+        Self { recipe: recipe.clone(), codecs, train, lengths, dev, references, warnings }
     }
 }
 
-/// Whether what the recipe names are pairs, to write the one from the other, and not one text to go on with.
+/// Whether what the recipe names are pairs, to write the one from the other, and not one text to go on with. Pictures and recordings
+/// have their texts with them.
 ///
 /// # Errors
 /// If no training data is named or it cannot be opened, or the format is not known.
 pub fn reads_pairs(recipe: &Recipe) -> Result<bool> {
     let paths = recipe.train_paths()?.all();
+    if recipe.input.kind != InputKind::Text {
+        return Ok(true);
+    }
     let options = PairOptions { need_targets: false, ..pair_options(recipe)? };
     if paths.len() > 1 {
         return Ok(true);
@@ -121,7 +150,7 @@ fn can_be_read_once(path: &str) -> bool {
 /// What the user should know of units that training never had.
 pub(super) fn unknown_warnings(pairs: &EncodedPairs, name: &str) -> Vec<String> {
     let told = |side: &str, count: usize| format!("{name}: {count} units of what is {side} do not occur in training");
-    let counts = [("read", pairs.sources.unknown().0), ("to be written", pairs.targets.unknown().0)];
+    let counts = [("read", pairs.sources.unknown()), ("to be written", pairs.targets.unknown().0)];
     counts.into_iter().filter(|(_, count)| *count > 0).map(|(side, count)| told(side, count)).collect()
 }
 
@@ -153,9 +182,20 @@ fn check_metric(recipe: &Recipe) -> Result<()> {
     }
 }
 
+fn check_memory(recipe: &Recipe, codecs: &Codecs) -> Result<()> {
+    let needed = GenerateModel::parameter_count(recipe, codecs.sizes()).saturating_mul(BYTES_PER_PARAMETER);
+    memory::check(needed, "lower model.d_model, model.d_ff, model.layers or input.subwords")
+}
+
 /// Checks what the side that writes needs of a recipe when it looks at what was read.
 fn check_look(recipe: &Recipe) -> Result<()> {
     let model = &recipe.model;
+    if model.output == Output::Ctc {
+        return Err(Error::Recipe(
+            "model.output = \"ctc\" has no side that writes one unit after the other: set model.output = \"decoder\""
+                .into(),
+        ));
+    }
     match model.cross {
         Cross::Attention if model.heads == 0 || !model.d_model.is_multiple_of(model.heads) => {
             Err(Error::Recipe(format!(
@@ -186,6 +226,25 @@ fn check_lengths(recipe: &Recipe, pairs: &[Pair], encoded: &EncodedPairs, name: 
     }
 }
 
+/// The same of pictures or recordings and their texts.
+fn check_examples(recipe: &Recipe, examples: &Examples, encoded: &EncodedPairs) -> Result<()> {
+    let (most, noun) = (recipe.data.max_tokens, nouns(recipe).1);
+    let lengths = encoded.sources.lengths().into_iter().zip(encoded.targets.lengths());
+    for (example, (read, target)) in examples.labelled.iter().zip(lengths) {
+        // (a target has a beginning and an end)
+        let (length, of, mend) = match () {
+            () if read > most => (read, noun, "make fewer of it by another key of [input]"),
+            () if target - 2 > most => (target - 2, "units of text", "shorten its text"),
+            () => continue,
+        };
+        return Err(Error::Training(format!(
+            "{}: it has {length} {of}, more than data.max_tokens = {most}; raise data.max_tokens, or {mend}",
+            example.text
+        )));
+    }
+    Ok(())
+}
+
 impl Prepared for PairTask {
     fn recipe(&self) -> &Recipe {
         &self.recipe
@@ -197,10 +256,12 @@ impl Prepared for PairTask {
 
     fn counts(&self) -> Vec<Count> {
         let count = |codec: &Codec| codec.len() - Codec::FIRST as usize;
-        vec![
-            Count { name: "source_units", title: "units read", number: count(self.codecs.source()) },
-            Count { name: "target_units", title: "units written", number: count(self.codecs.target()) },
-        ]
+        let examples = nouns(&self.recipe).0;
+        let read = match self.codecs.source() {
+            Some(source) => Count { name: "source_units", title: "units read", number: count(source) },
+            None => Count { name: examples, title: examples, number: self.train.sources.len() },
+        };
+        vec![read, Count { name: "target_units", title: "units written", number: count(self.codecs.target()) }]
     }
 
     fn tokens(&self) -> [usize; 2] {
@@ -231,12 +292,10 @@ impl Task for PairTask {
 
     fn loss(&self, model: &GenerateModel, examples: &[usize], key: Key) -> Tensor<1> {
         let training = &self.recipe.training;
-        let batch = self.train.batch(examples);
-        let hide = |ids, stream| hidden(ids, training.word_dropout, Codec::UNKNOWN, key.fold(stream));
+        let batch = self.train.training_batch(examples, training, key);
         let pass = Pass::training(key);
-        let memory = model.read(hide(&batch.source, HIDING_STREAM), &Layout::new(batch.source_offsets), &pass);
-        let before = hide(&batch.before, HIDING_STREAM + 1);
-        let vocab_logits = model.forward(before, &Layout::new(batch.target_offsets), Some(&memory), &pass);
+        let memory = batch.source.read(model, &pass);
+        let vocab_logits = model.forward(batch.before, &Layout::new(batch.target_offsets), Some(&memory), &pass);
         cross_entropy(vocab_logits, batch.targets, training.label_smoothing as f32)
     }
 
@@ -246,7 +305,7 @@ impl Task for PairTask {
         if let Some(Metric::Bleu | Metric::ExactMatch | Metric::Wer | Metric::Per) = self.recipe.training.metric {
             // One beginning at a time: which epoch is best does not hang on the width of the beam.
             let decoding = Decoding::of(&self.recipe).greedy();
-            let written = write_all(model, &self.dev.sources, &decoding, &|| false);
+            let written = write_all(model, &self.dev.sources, 0..self.dev.sources.len(), &decoding, &|| false);
             let texts: Vec<String> = written.iter().map(|texts| self.codecs.target().decode(best(texts))).collect();
             metrics.extend(quality(&self.recipe, &texts, &self.references));
         }
@@ -267,10 +326,8 @@ impl Task for PairTask {
 
     fn fingerprint(&self) -> String {
         let mut content = self.vocab_json();
-        for sequences in [&self.train.sources, &self.train.targets, &self.dev.sources, &self.dev.targets] {
-            content.extend(sequences.offsets.as_slice().iter().flat_map(|offset| offset.to_le_bytes()));
-            content.extend(sequences.ids.iter().flat_map(|id| id.to_le_bytes()));
-        }
+        self.train.add_content(&mut content);
+        self.dev.add_content(&mut content);
         // What is written is compared with the texts, of which the units may say less.
         for text in &self.references {
             content.extend(text.len().to_le_bytes());
@@ -284,6 +341,3 @@ impl Task for PairTask {
 pub(super) fn best(texts: &[Written]) -> &[u32] {
     texts.first().map_or(&[], |text| &text.ids)
 }
-
-/// Keeps the draws that hide units apart from those of dropout.
-const HIDING_STREAM: u64 = 0xD0D0;
