@@ -132,7 +132,7 @@ pub(crate) struct Predict {
     pub(crate) model: PathBuf,
     /// Sentences: a file (CoNLL-U, one word a line, or plain text), or - for standard input; a text on each line for a model that
     /// classifies or translates, a prompt on each line for one that goes on with a text, ratings (or with --format text a line of
-    /// items with tabs between them) for one that recommends
+    /// items with tabs between them) for one that recommends, a folder of pictures for one that reads these
     #[arg(default_value = "-")]
     pub(crate) data: String,
     /// The format of the data, one of those of the task; told by ending and content if not given
@@ -147,7 +147,10 @@ pub(crate) struct Predict {
     /// What is drawn from, where something is; that of training if not given
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Print one JSON object for each sentence or prompt
+    /// Write the class of each pixel of each picture as a PNG file into this folder, and what the values mean into its classes.txt
+    #[arg(long, value_name = "DIR")]
+    pub(crate) masks: Option<PathBuf>,
+    /// Print one JSON object for each sentence, prompt or picture
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -262,7 +262,7 @@ pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failur
     });
     let (start, (examples, tokens)) = (Instant::now(), model.nouns());
     let all = bar.as_ref().and_then(|_| expected_examples(&options.data, model.task()));
-    let done = model.predict_stream(&options.data, kind, style, &mut out, stop, &mut |done, written| {
+    let mut watch = |done: usize, written: usize| {
         if let Some(bar) = &bar {
             let seconds = start.elapsed().as_secs_f64().max(1e-9);
             let rate = rounded(written as f64 / seconds);
@@ -276,7 +276,11 @@ pub(crate) fn predict(options: &Predict, stop: &AtomicBool) -> Result<(), Failur
             bar.set_message(format!("{}{of} {examples} · {rate} {tokens} a second{left}", rounded(done as f64)));
             bar.tick();
         }
-    });
+    };
+    let done = match &options.masks {
+        Some(folder) => model.predict_masks(&options.data, folder, style, &mut out, stop, &mut watch),
+        None => model.predict_stream(&options.data, kind, style, &mut out, stop, &mut watch),
+    };
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }

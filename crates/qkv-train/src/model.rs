@@ -17,6 +17,7 @@ use crate::model_dir::ModelDir;
 use crate::recipe::{InputKind, Recipe, Task};
 use crate::recommend::{Rater, Recommender, recommends};
 use crate::tag::Tagger;
+use crate::tag::pictures::Segmenter;
 
 /// What the user says of a file that is to be read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,7 +32,8 @@ pub struct FileKind<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// As the input came: CoNLL-U with its column filled, columns with the last one filled, text as `word_TAG`; a prompt
-    /// with what follows it; `label<TAB>text`, or a number in the label's place, for a whole text.
+    /// with what follows it; `label<TAB>text`, or a number in the label's place, for a whole text; for a picture whose pixels have
+    /// classes its name and the share of each.
     Same,
     /// One JSON object for each example.
     Json,
@@ -42,7 +44,7 @@ pub enum Style {
 pub struct Judgement {
     /// Sentences, texts, or windows of a text.
     pub examples: usize,
-    /// Words or characters that were judged.
+    /// Words, characters or pixels that were judged.
     pub tokens: usize,
     /// Metrics by their usual names.
     pub metrics: Vec<(&'static str, f64)>,
@@ -72,7 +74,7 @@ pub struct Detail {
 pub struct Predicted {
     /// Sentences, texts or prompts.
     pub examples: usize,
-    /// Words that got a label or were read, or characters that were written.
+    /// Words that got a label or were read, characters that were written, or pixels that got a class.
     pub tokens: usize,
     /// What the user should know at the end, a line each.
     pub warnings: Vec<String>,
@@ -110,6 +112,8 @@ impl Overrides<'_> {
 pub enum Model {
     /// Gives labels to words.
     Tag(Tagger),
+    /// Gives a class to each pixel.
+    Segment(Segmenter),
     /// Gives a label, or a number, to a whole text.
     Classify(Classifier),
     /// Goes on with a text.
@@ -134,6 +138,7 @@ impl Model {
         let mut recipe = dir.recipe()?;
         overrides.apply(&mut recipe)?;
         Ok(match recipe.model.task {
+            Task::Tag if recipe.input.kind == InputKind::Image => Self::Segment(Segmenter::read(&dir, recipe)?),
             Task::Tag => Self::Tag(Tagger::read(&dir, recipe)?),
             Task::Regress if recommends(&recipe) => Self::Rate(Rater::read(&dir, recipe)?),
             Task::Generate if recommends(&recipe) => Self::Recommend(Recommender::read(&dir, recipe)?),
@@ -155,7 +160,7 @@ impl Model {
     /// What it does.
     pub fn task(&self) -> Task {
         match self {
-            Self::Tag(_) => Task::Tag,
+            Self::Tag(_) | Self::Segment(_) => Task::Tag,
             Self::Classify(classifier) => classifier.recipe().model.task,
             Self::Generate(_) | Self::Translate(_) | Self::Transcribe(_) | Self::Recommend(_) => Task::Generate,
             Self::Rate(_) => Task::Regress,
@@ -166,6 +171,7 @@ impl Model {
     pub fn nouns(&self) -> (&'static str, &'static str) {
         match self {
             Self::Tag(_) => ("sentences", "words"),
+            Self::Segment(_) => ("pictures", "pixels"),
             Self::Classify(classifier) => classifier.nouns(),
             Self::Generate(_) => ("prompts", "units"),
             Self::Translate(translator) => translator.nouns(),
@@ -189,6 +195,7 @@ impl Model {
         };
         match self {
             Self::Tag(tagger) => tagger.evaluate(one()?, part, kind).map(Into::into),
+            Self::Segment(segmenter) => segmenter.evaluate(one()?, part),
             Self::Classify(classifier) => classifier.evaluate(one()?, part, kind),
             Self::Generate(generator) => generator.evaluate(one()?, kind),
             Self::Translate(translator) => translator.evaluate(data, part, kind),
@@ -214,12 +221,35 @@ impl Model {
     ) -> Result<Predicted> {
         match self {
             Self::Tag(tagger) => tagger.predict_stream(source, kind, style, out, stop, watch),
+            Self::Segment(segmenter) => segmenter.predict_stream(source, style, None, out, stop, watch),
             Self::Classify(classifier) => classifier.predict_stream(source, kind, style, out, stop, watch),
             Self::Generate(generator) => generator.predict_stream(source, kind, style, out, stop, watch),
             Self::Translate(translator) => translator.predict_stream(source, kind, style, out, stop, watch),
             Self::Transcribe(transcriber) => transcriber.predict_stream(source, style, out, stop, watch),
             Self::Recommend(recommender) => recommender.predict_stream(source, kind, style, out, stop, watch),
             Self::Rate(rater) => rater.predict_stream(source, kind, style, out, stop, watch),
+        }
+    }
+
+    /// The same of a model that gives a class to each pixel, with the mask of each picture as a PNG file in the folder `masks`; see
+    /// [`Segmenter::predict_stream`].
+    ///
+    /// # Errors
+    /// As there, and if it is another model.
+    pub fn predict_masks(
+        &self,
+        source: &str,
+        masks: &Path,
+        style: Style,
+        out: &mut dyn Write,
+        stop: &AtomicBool,
+        watch: Watch,
+    ) -> Result<Predicted> {
+        match self {
+            Self::Segment(segmenter) => segmenter.predict_stream(source, style, Some(masks), out, stop, watch),
+            _ => Err(Error::Recipe(
+                "--masks: this model gives no classes to pixels: leave it out, or name one of model.task = \"tag\" and input.kind = \"image\"".into(),
+            )),
         }
     }
 
@@ -236,7 +266,7 @@ impl Model {
             Self::Classify(classifier) => classifier,
             Self::Generate(generator) => generator,
             Self::Translate(translator) => translator,
-            Self::Transcribe(_) => return no_text(),
+            Self::Segment(_) | Self::Transcribe(_) => return no_text(),
             Self::Recommend(_) | Self::Rate(_) => {
                 return Err(Error::Recipe(
                     "embed: this model is of items, and vectors are written of texts alone".into(),

@@ -14,9 +14,10 @@ use crate::files;
 use crate::generate::{GenerateTask, HearTask, PairTask, hears, reads_pairs};
 use crate::memory;
 use crate::model_dir::{self, ModelDir, Parts};
-use crate::recipe::{Recipe, Task};
+use crate::recipe::{InputKind, Recipe, Task};
 use crate::recommend::{RatingTask, RecommendTask, recommends, settled};
 use crate::tag::TagTask;
+use crate::tag::pictures::SegmentTask;
 use crate::trainer::{self, EpochRecord, Observer};
 use crate::weights::Weights;
 
@@ -120,6 +121,9 @@ pub fn run(
     }
     let watchers = Watchers { stop, observer, warn };
     match recipe.model.task {
+        Task::Tag if recipe.input.kind == InputKind::Image => {
+            run_task(&SegmentTask::prepare(recipe)?, recipe, out, watchers)
+        }
         Task::Tag => run_task(&TagTask::prepare(recipe)?, recipe, out, watchers),
         Task::Regress if recommends(recipe) => run_task(&RatingTask::prepare(recipe)?, recipe, out, watchers),
         Task::Generate if recommends(recipe) => run_task(&RecommendTask::prepare(recipe)?, recipe, out, watchers),
@@ -252,6 +256,7 @@ fn finished(out: &Path) -> Result<Option<Report>> {
 pub fn estimate(recipe: &Recipe) -> Result<Estimate> {
     let recipe = &settled(recipe);
     match recipe.model.task {
+        Task::Tag if recipe.input.kind == InputKind::Image => estimate_task(&SegmentTask::prepare(recipe)?, recipe),
         Task::Tag => estimate_task(&TagTask::prepare(recipe)?, recipe),
         Task::Regress if recommends(recipe) => estimate_task(&RatingTask::prepare(recipe)?, recipe),
         Task::Generate if recommends(recipe) => estimate_task(&RecommendTask::prepare(recipe)?, recipe),

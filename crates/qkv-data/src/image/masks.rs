@@ -43,6 +43,28 @@ impl Mask {
         }
         Self { values: resize::nearest(&self.values, [self.height, self.width], height, width), height, width }
     }
+
+    /// The mask of `height` rows of `width` pixels that patches make, as [`Masks::pixel_targets`] has them: `classes`
+    /// `[patches, patch, patch]`, of which those beyond the edge are left out.
+    ///
+    /// # Panics
+    ///
+    /// If `patch` is 0, or there are not as many classes as such patches have pixels.
+    #[must_use]
+    pub fn of_patches(classes: &[u8], height: usize, width: usize, patch: usize) -> Self {
+        let (rows, columns) = grid(height, width, patch);
+        assert_eq!(classes.len(), rows * columns * patch * patch, "classes of {height} x {width} pixels");
+        let mut values = vec![0; height * width];
+        for (row, strip) in classes.chunks(columns * patch * patch).enumerate() {
+            for (column, square) in strip.chunks(patch * patch).enumerate() {
+                let (left, kept) = (column * patch, patch.min(width - column * patch));
+                for (y, line) in (row * patch..height).zip(square.chunks(patch)) {
+                    values[y * width + left..][..kept].copy_from_slice(&line[..kept]);
+                }
+            }
+        }
+        Self { height, width, values }
+    }
 }
 
 /// The mask in `bytes`; `name` is for messages.
@@ -120,6 +142,8 @@ fn grey_values(image: DynamicImage, name: &str) -> Result<Mask> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masks {
     classes: Vec<String>,
+    /// Whether a list named them, and not their values.
+    listed: bool,
     sizes: Vec<(usize, usize)>,
     starts: Vec<usize>,
     values: Vec<u8>,
@@ -154,7 +178,8 @@ impl Masks {
             }
             None => found.iter().enumerate().for_each(|(id, &value)| ids[usize::from(value)] = Some(id as u8)),
         }
-        let mut built = Self { classes, sizes: Vec::new(), starts: vec![0], values: Vec::new() };
+        let listed = names.is_some();
+        let mut built = Self { classes, listed, sizes: Vec::new(), starts: vec![0], values: Vec::new() };
         for (name, mask) in masks {
             for &value in &mask.values {
                 let Some(id) = ids[usize::from(value)] else {
@@ -167,6 +192,42 @@ impl Masks {
             built.sizes.push((mask.height, mask.width));
         }
         Ok(built)
+    }
+
+    /// The same masks with their classes numbered as in `classes`, by name; those that are not among them come behind.
+    ///
+    /// Where no list named the classes of these masks, and `classes` are not themselves called by their values, value k is
+    /// `classes[k]`, and [`NO_CLASS`] none: as if `classes` were the list.
+    ///
+    /// # Errors
+    ///
+    /// More than 255 classes in all; `name` is for the message.
+    pub fn with_classes(mut self, classes: &[String], name: &str) -> Result<Self> {
+        if self.classes == classes {
+            return Ok(self);
+        }
+        let value = |class: &String| class.parse::<u8>().ok();
+        let by_value = !self.listed && !classes.iter().all(|class| value(class).is_some());
+        let mut all = classes.to_vec();
+        let mut ids = Vec::with_capacity(self.classes.len());
+        for class in self.classes {
+            let of_value =
+                || value(&class).filter(|&id| by_value && (id == NO_CLASS || usize::from(id) < classes.len()));
+            let id = classes.iter().position(|known| *known == class).or_else(|| of_value().map(usize::from));
+            ids.push(id.unwrap_or(all.len()) as u8);
+            if id.is_none() {
+                all.push(class);
+            }
+            if all.len() > usize::from(NO_CLASS) {
+                let what =
+                    format!("has classes beside the {} that are known, 255 in all being the most", classes.len());
+                return Err(Error::unusable(name, what, "give masks of the classes that were learned"));
+            }
+        }
+        // A class that has no id of its own is none.
+        self.values.iter_mut().for_each(|id| *id = ids.get(usize::from(*id)).copied().unwrap_or(NO_CLASS));
+        (self.classes, self.listed) = (all, true);
+        Ok(self)
     }
 
     /// What the classes are called.
@@ -206,16 +267,33 @@ impl Masks {
     /// If an index is not below [`len`](Self::len), or `patch` is 0.
     #[must_use]
     pub fn targets(&self, indices: &[usize], patch: usize, augment: Option<(&AugmentOptions, Key)>) -> Vec<u32> {
+        self.of_pictures(indices, augment, |mask, height, width| patch_classes(mask, height, width, patch))
+    }
+
+    /// The class of each pixel of each vector of the same batch, `[tokens, patch, patch]`; [`NONE`] where a pixel has no class
+    /// or lies beyond the edge.
+    ///
+    /// # Panics
+    ///
+    /// As [`targets`](Self::targets).
+    #[must_use]
+    pub fn pixel_targets(&self, indices: &[usize], patch: usize, augment: Option<(&AugmentOptions, Key)>) -> Vec<u32> {
+        self.of_pictures(indices, augment, |mask, height, width| pixel_classes(mask, height, width, patch))
+    }
+
+    /// What `found` makes of the mask of each picture as it is seen, of which it gets height and width, end to end.
+    fn of_pictures(
+        &self,
+        indices: &[usize],
+        augment: Option<(&AugmentOptions, Key)>,
+        found: impl Fn(&[u8], usize, usize) -> Vec<u32> + Sync,
+    ) -> Vec<u32> {
         let of_picture = |&picture: &usize| {
             let (height, width) = self.sizes[picture];
-            match augment {
-                Some((options, key)) => {
-                    let mut seen = Vec::with_capacity(height * width);
-                    Warp::draw(options, key.fold(picture as u64), height, width).mask(self.mask(picture), &mut seen);
-                    patch_classes(&seen, height, width, patch)
-                }
-                None => patch_classes(self.mask(picture), height, width, patch),
-            }
+            let Some((options, key)) = augment else { return found(self.mask(picture), height, width) };
+            let mut seen = Vec::with_capacity(height * width);
+            Warp::draw(options, key.fold(picture as u64), height, width).mask(self.mask(picture), &mut seen);
+            found(&seen, height, width)
         };
         indices.par_iter().map(of_picture).collect::<Vec<_>>().concat()
     }
@@ -242,6 +320,19 @@ fn patch_classes(mask: &[u8], height: usize, width: usize, patch: usize) -> Vec<
             _ => NONE,
         });
         square().for_each(|&class| counts[usize::from(class)] = 0);
+    }
+    classes
+}
+
+/// The class of each pixel of each square.
+fn pixel_classes(mask: &[u8], height: usize, width: usize, patch: usize) -> Vec<u32> {
+    let (rows, columns) = grid(height, width, patch);
+    let mut classes = Vec::with_capacity(rows * columns * patch * patch);
+    for (top, left) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row * patch, column * patch))) {
+        for (y, x) in (top..top + patch).flat_map(|y| (left..left + patch).map(move |x| (y, x))) {
+            let class = if y < height && x < width { mask[y * width + x] } else { NO_CLASS };
+            classes.push(if class == NO_CLASS { NONE } else { u32::from(class) });
+        }
     }
     classes
 }

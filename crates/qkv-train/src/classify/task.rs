@@ -165,7 +165,7 @@ fn balanced_weights(ids: &[u32], classes: usize) -> Arc<[f32]> {
 }
 
 /// Checks that no example is so long that it must be a mistake.
-fn check_lengths(recipe: &Recipe, examples: &Examples) -> Result<()> {
+pub(crate) fn check_lengths(recipe: &Recipe, examples: &Examples) -> Result<()> {
     let (most, (_, noun)) = (recipe.data.max_tokens, nouns(recipe));
     let name = &examples.name;
     match examples.labelled.iter().zip(examples.sets.lengths()).find(|(_, length)| *length > most) {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use qkv::random::Key;
 use qkv_data::audio::{FrameOptions, Normalise, Recording, RecordingOptions, SOUND_ENDINGS, Scale, read_recordings};
 use qkv_data::builtin::Part;
-use qkv_data::image::{PatchOptions, PictureItem, PictureOptions, Pictures, read_pictures};
+use qkv_data::image::{Masks, PatchOptions, PictureItem, PictureOptions, Pictures, read_pictures, read_segmented};
 use qkv_data::listing::{Listed, ListedPart, list_files};
 use qkv_data::{EncodedSentences, LabelledText, carve};
 use serde_json::{Value, json};
@@ -59,6 +59,8 @@ pub(crate) enum Parts {
     Labels,
     /// The text that goes with it.
     Texts,
+    /// The class of each of its pixels.
+    Masks,
     /// Nothing: it is what is asked of a model.
     Nothing,
 }
@@ -164,9 +166,9 @@ impl Reader {
                     Sets::Sounds(sounds)
                 }
             },
-            (_, Media::Pictures(pictures)) => {
+            (_, Media::Pictures(pictures, masks)) => {
                 let vary = if train { vary(recipe) } else { Default::default() };
-                let album = Album { pictures: pictures.clone(), which, vary };
+                let album = Album { pictures: pictures.clone(), masks: masks.clone(), which, vary };
                 match self {
                     Self::Asked(_, units) => {
                         let texts: Vec<&str> = labelled.iter().map(|text| text.text.as_str()).collect();
@@ -286,7 +288,8 @@ impl Asks {
 /// What files hold.
 enum Media {
     Sounds(Arc<Vec<Recording>>),
-    Pictures(Arc<Pictures>),
+    /// And, where they were asked for, the class of each pixel.
+    Pictures(Arc<Pictures>, Option<Arc<Masks>>),
 }
 
 impl Media {
@@ -294,7 +297,7 @@ impl Media {
     fn asks(&self, recipe: &Recipe) -> Asks {
         match self {
             Self::Sounds(_) => Asks::of(recipe),
-            Self::Pictures(pictures) => {
+            Self::Pictures(pictures, _) => {
                 Asks::Pictures(PictureOptions { colour: Some(pictures.colour()), ..picture_options(recipe) })
             }
         }
@@ -308,7 +311,7 @@ impl Media {
                 let scale = Scale::of(train.iter().map(|&place| &recordings[place].frames[..]), frames.frame_dim());
                 Reader::Sounds(Arc::new(SoundOptions { frames, scale }))
             }
-            Self::Pictures(pictures) => {
+            Self::Pictures(pictures, _) => {
                 let patches = PatchOptions { patch: recipe.input.patch, standard: Some(pictures.standard(train)) };
                 let options = PictureOptions { colour: Some(pictures.colour()), patches, ..picture_options(recipe) };
                 match units {
@@ -329,13 +332,14 @@ impl Media {
                 recordings.iter_mut().for_each(|recording| options.scale.apply(&mut recording.frames));
                 Self::Sounds(Arc::new(recordings))
             }
-            (Self::Pictures(pictures), Reader::Pictures(options) | Reader::Asked(options, _)) => {
+            (Self::Pictures(pictures, masks), Reader::Pictures(options) | Reader::Asked(options, _)) => {
                 let standard = options.patches.standard.clone();
                 let pictures = Arc::unwrap_or_clone(pictures);
-                Self::Pictures(Arc::new(match standard {
+                let pictures = match standard {
                     Some(standard) => pictures.with_standard(standard)?,
                     None => pictures,
-                }))
+                };
+                Self::Pictures(Arc::new(pictures), masks)
             }
             (media, _) => media,
         })
@@ -368,9 +372,19 @@ fn read(recipe: &Recipe, path: &str, asks: &Asks, wanted: Parts) -> Result<Read>
             let asked = recipe.input.kind == InputKind::ImageText;
             // What is asked has its answer in another place than a label may be.
             let list = list_options(recipe, wanted == Parts::Labels && !asked);
-            let set = read_pictures(path, options, &list)?;
-            let items = (0..).zip(set.items).map(|(place, item)| to_item(path, place, item, asked, wanted));
-            Ok(Read { items: items.collect::<Result<_>>()?, media: Media::Pictures(Arc::new(set.pictures)) })
+            let (items, pictures, masks) = match wanted {
+                Parts::Masks => {
+                    let set = read_segmented(path, options, &list)?;
+                    (set.items, set.pictures, Some(Arc::new(set.masks)))
+                }
+                _ => {
+                    let set = read_pictures(path, options, &list)?;
+                    (set.items, set.pictures, None)
+                }
+            };
+            let items = (0..).zip(items).map(|(place, item)| to_item(path, place, item, asked, wanted));
+            let media = Media::Pictures(Arc::new(pictures), masks);
+            Ok(Read { items: items.collect::<Result<_>>()?, media })
         }
     }
 }

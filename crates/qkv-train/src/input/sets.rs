@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use qkv::Offsets;
 use qkv::random::Key;
-use qkv_data::image::{AugmentOptions, Pictures};
+use qkv_data::image::{AugmentOptions, Masks, Pictures};
 use qkv_data::{EncodedSentences, TextBatch};
 use qkv_nn::attention::{Grid, Layout};
 
@@ -30,6 +30,8 @@ pub(crate) enum Sets {
 pub(crate) struct Album {
     /// The store, which several albums share.
     pub(crate) pictures: Arc<Pictures>,
+    /// The class of each of their pixels, if that is what is learned.
+    pub(crate) masks: Option<Arc<Masks>>,
     /// Which pictures of it these are.
     pub(crate) which: Vec<usize>,
     /// How far training may change them.
@@ -55,6 +57,9 @@ impl Album {
 
     fn add_content(&self, content: &mut Vec<u8>) {
         self.which.iter().for_each(|&picture| content.extend_from_slice(self.pictures.pixels(picture)));
+        if let Some(masks) = &self.masks {
+            self.which.iter().for_each(|&picture| content.extend_from_slice(masks.mask(picture)));
+        }
     }
 }
 
@@ -141,6 +146,32 @@ impl Sets {
             Self::Pictures(album) => Batch::Vectors(album.batch(indices, key)),
             Self::Asked(album, texts) => Batch::Asked(album.batch(indices, key), texts.batch(indices)),
         }
+    }
+
+    /// The pictures; `None` where other sets are.
+    pub(crate) fn album(&self) -> Option<&Album> {
+        match self {
+            Self::Pictures(album) | Self::Asked(album, _) => Some(album),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn album_mut(&mut self) -> Option<&mut Album> {
+        match self {
+            Self::Pictures(album) | Self::Asked(album, _) => Some(album),
+            _ => None,
+        }
+    }
+
+    /// The class of each pixel of each vector of a batch of the sets `indices`, `[tokens, patch, patch]`, `NONE` where there is none;
+    /// of [`Sets::training_batch`] with its `key`. Nothing where pixels have no classes.
+    pub(crate) fn pixel_classes(&self, indices: &[usize], key: Option<Key>) -> Vec<u32> {
+        let Some(album) = self.album() else { return Vec::new() };
+        let Some(masks) = &album.masks else { return Vec::new() };
+        let which: Vec<usize> = indices.iter().map(|&index| album.which[index]).collect();
+        let vary = key.map(|key| (&album.vary, key.fold(VARYING_STREAM)));
+        masks.pixel_targets(&which, album.pictures.options().patch, vary)
     }
 
     /// All that a model sees of them, as bytes to be hashed.

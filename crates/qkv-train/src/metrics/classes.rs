@@ -67,6 +67,14 @@ impl Confusion {
         *self.counts.entry((wanted, predicted)).or_default() += 1;
     }
 
+    /// Counts `count` more examples of one kind.
+    pub fn add_many(&mut self, wanted: u32, predicted: u32, count: usize) {
+        // None is not kept: a class that does not occur is none.
+        if count > 0 {
+            *self.counts.entry((wanted, predicted)).or_default() += count;
+        }
+    }
+
     /// How often `predicted` was predicted where `wanted` was wanted.
     pub fn count(&self, wanted: u32, predicted: u32) -> usize {
         self.counts.get(&(wanted, predicted)).copied().unwrap_or(0)

@@ -6,7 +6,7 @@ use super::share;
 /// A table that would be wider than this many columns is not drawn.
 const WIDEST: usize = 100;
 /// Longer names are cut, in the table and in the list.
-const LONGEST_NAME: [usize; 2] = [12, 32];
+pub(super) const LONGEST_NAME: [usize; 2] = [12, 32];
 /// So many mistakes are listed where the table is not drawn.
 const LISTED: usize = 10;
 
@@ -61,12 +61,12 @@ impl Confusion {
     }
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1}", 100.0 * share)
 }
 
 /// A name of at most `longest` characters, on one line whatever it holds.
-fn cut(name: &str, longest: usize) -> String {
+pub(super) fn cut(name: &str, longest: usize) -> String {
     let plain = |character: char| if character.is_control() { '\u{fffd}' } else { character };
     match name.chars().count() <= longest {
         true => name.chars().map(plain).collect(),
@@ -76,7 +76,7 @@ fn cut(name: &str, longest: usize) -> String {
 
 /// Lines of cells, two spaces apart, each as wide as the widest of its column: to the left in the columns `left`, else
 /// to the right. All rows have as many cells.
-fn aligned(rows: &[Vec<String>], left: &[usize]) -> String {
+pub(super) fn aligned(rows: &[Vec<String>], left: &[usize]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
     let mut text = String::new();

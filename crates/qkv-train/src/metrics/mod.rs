@@ -15,6 +15,7 @@ mod edit;
 mod entities;
 mod ngrams;
 mod numbers;
+mod overlap;
 mod ranking;
 
 pub use bleu::{Bleu, BleuCounts, bleu, tokenize_13a};

@@ -236,6 +236,10 @@ impl Recipe {
             Task::Regress if training.label_smoothing > 0.0 => refuse(
                 "training.label_smoothing is of labels, and model.task = \"regress\" learns numbers: leave it out",
             ),
+            Task::Tag if input.kind == InputKind::Image => self.check_pixels(),
+            Task::Tag if training.metric == Some(Metric::MeanIou) => {
+                refuse("training.metric = \"mean_iou\" is of pixels: set input.kind = \"image\"")
+            }
             Task::Tag if input.unit != Unit::Words => {
                 refuse("model.task = \"tag\" gives labels to words: leave out input.unit")
             }
@@ -272,6 +276,27 @@ impl Recipe {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Recipe {
+    /// Checks what gives a label to each pixel.
+    fn check_pixels(&self) -> Result<()> {
+        let refuse = |message: &str| Err(Error::Recipe(message.to_string()));
+        if self.input.unit != Unit::Words {
+            return refuse("input.unit is of texts, and model.task = \"tag\" of pictures reads none: leave it out");
+        }
+        if self.model.pooling.is_some() {
+            return refuse(
+                "model.pooling makes one vector of a picture, and each pixel is to have its label: leave it out",
+            );
+        }
+        if self.training.metric == Some(Metric::F1) {
+            return refuse(
+                "training.metric = \"f1\" is of words and of whole pictures: of pixels take mean_iou, accuracy or loss",
+            );
+        }
+        Ok(())
     }
 }
 

@@ -257,6 +257,9 @@ word! {
         Per,
         /// NDCG of the first ten items that are recommended.
         Ndcg,
+        /// The mean over classes of intersection over union, of pixels.
+        #[serde(rename = "mean_iou", alias = "mean-iou")]
+        MeanIou,
     }
 }
 word! {
@@ -551,7 +554,8 @@ impl Task {
     /// What can decide which epoch is best.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
-            Self::Tag | Self::Classify => &[Metric::Loss, Metric::Accuracy, Metric::F1],
+            Self::Tag => &[Metric::Loss, Metric::Accuracy, Metric::F1, Metric::MeanIou],
+            Self::Classify => &[Metric::Loss, Metric::Accuracy, Metric::F1],
             Self::Regress => &[Metric::Loss],
             Self::Generate => &[
                 Metric::Loss,

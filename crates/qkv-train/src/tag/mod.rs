@@ -1,9 +1,10 @@
 //! The task `tag`: a label for each vector, N→N.
 //!
-//! [`TagModel`] is the model, [`TagTask`] trains it, [`Tagger`] uses a finished one.
+//! [`TagModel`] is the model of words, [`TagTask`] trains it, [`Tagger`] uses a finished one. Labels of pixels are in [`pictures`].
 
 mod embed;
 mod model;
+pub mod pictures;
 mod predict;
 mod tagger;
 mod task;

@@ -122,6 +122,59 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn pixels_of_patches_make_the_mask_again(height in 1usize..14, width in 1usize..14, patch in 1usize..6, seed: u64) {
+        let key = Key::new(seed);
+        let classes = ["a", "b", "c"].map(str::to_owned);
+        let random = |stream: u64| {
+            let value = |place: usize| [0, 1, 2, NO_CLASS][(key.fold(stream).bits(place as u64) % 4) as usize];
+            mask(height, width, (0..height * width).map(value).collect())
+        };
+        let all = [random(0), random(1)];
+        let masks = Masks::new(&all, Some(&classes)).unwrap();
+        let options = AugmentOptions { shift: 2, flip: true, ..AugmentOptions::default() };
+        let targets = masks.pixel_targets(&[1, 0], patch, None);
+        let varied = masks.pixel_targets(&[1, 0], patch, Some((&options, key)));
+        prop_assert_eq!(targets.len(), varied.len());
+        let bytes = |targets: &[u32]| targets.iter().map(|&class| u8::try_from(class).unwrap_or(NO_CLASS)).collect();
+        for (half, (_, wanted)) in targets.chunks(targets.len() / 2).zip([&all[1], &all[0]]) {
+            let half: Vec<u8> = bytes(half);
+            prop_assert_eq!(&Mask::of_patches(&half, height, width, patch), wanted);
+            let beyond = half.len() - height * width;
+            let none = |values: &[u8]| values.iter().filter(|&&class| class == NO_CLASS).count();
+            prop_assert_eq!(none(&half), none(&wanted.values) + beyond, "beyond the edge there is no class");
+        }
+        // Squares are of most of their pixels, so where all are of one class both say the same.
+        for (one, square) in masks.targets(&[1, 0], patch, Some((&options, key))).iter().zip(varied.chunks(patch * patch)) {
+            let real: Vec<u32> = square.iter().copied().filter(|&class| class != NONE).collect();
+            if real.is_empty() || real.iter().all(|class| class == &real[0]) {
+                prop_assert_eq!(*one, real.first().copied().unwrap_or(NONE));
+            }
+        }
+    }
+}
+
+#[test]
+fn classes_are_those_of_a_model_by_name_or_by_value() {
+    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let (sea, sky) = (owned(&["sea", "sky"]), owned(&["sky", "sea", "land"]));
+    let named = Masks::new(&[mask(1, 4, vec![0, 1, 2, 255])], Some(&sky)).unwrap();
+    let other = named.clone().with_classes(&sea, "x").unwrap();
+    assert_eq!((other.classes(), other.mask(0)), (&owned(&["sea", "sky", "land"])[..], &[1, 0, 2, NO_CLASS][..]));
+    assert_eq!(named.clone().with_classes(&sky, "x").unwrap(), named);
+    // Without a list a value is the line of the model's.
+    let values = Masks::new(&[mask(1, 4, vec![1, 7, 255, 0])], None).unwrap();
+    let read = values.clone().with_classes(&sea, "x").unwrap();
+    assert_eq!((read.classes(), read.mask(0)), (&owned(&["sea", "sky", "7"])[..], &[1, 2, NO_CLASS, 0][..]));
+    // Of a model that knows them by their values, a value is itself.
+    let read = values.clone().with_classes(&owned(&["0", "7", "255"]), "x").unwrap();
+    assert_eq!((read.classes(), read.mask(0)), (&owned(&["0", "7", "255", "1"])[..], &[3, 1, 2, 0][..]));
+    let many: Vec<String> = (0..254).map(|class| format!("class {class}")).collect();
+    let error = named.with_classes(&many, "x").unwrap_err().to_string();
+    assert!(error.starts_with("x: has classes beside the 254"), "{error}");
+}
+
 #[test]
 fn class_names_are_read_line_by_line() {
     let folder = tempfile::tempdir().unwrap();
