@@ -93,8 +93,10 @@ fn each_pixel_counts_once_whatever_the_patch() {
         let reached = judge(&model, task.dev(), 5, 100);
         assert_eq!(reached.confusion.examples(), 5 * SIDE * SIDE, "{patch}");
         assert!(reached.loss > 0.0 && reached.loss.is_finite(), "{patch}");
+        // In batches of another size: sums of other parts.
         let scores = task.evaluate(&model);
-        assert_eq!((scores.loss, scores.metrics), (reached.loss, reached.metrics()));
+        assert_eq!(scores.metrics, reached.metrics());
+        assert!((scores.loss - reached.loss).abs() < 1e-5, "{patch}: {} {}", scores.loss, reached.loss);
     }
 }
 
