@@ -71,7 +71,7 @@ pub use labelled::{
 };
 pub use listing::{ListOptions, Listed, ListedPart, ManifestColumns, NamePattern, list_files};
 pub use pairs::{Pair, PairFormat, PairOptions, PairStream, read_pairs, stream_pairs};
-pub use plan::{plan_epoch, plan_in_order, plan_windows, windows};
+pub use plan::{plan_epoch, plan_following, plan_in_order, plan_windows, windows};
 pub use ratings::{LeaveOneOut, Rating, Ratings, leave_one_out, part_of_rating, read_ratings};
 pub use sentence::{
     RawSentence, ReadOptions, Sentence, SentenceStream, check_lengths, read_tagged, stream, stream_reader,

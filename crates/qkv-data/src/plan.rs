@@ -42,6 +42,12 @@ pub fn plan_in_order(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> 
     cut(order, lengths, batch_tokens)
 }
 
+/// The batches of what is told in its order: every example once, each batch those that follow each other, cut where it would exceed
+/// `batch_tokens`.
+pub fn plan_following(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
+    cut((0..lengths.len()).collect(), lengths, batch_tokens)
+}
+
 /// The windows of a long sequence whose `tokens` are each to be seen once: `context` at a time, the first only `offset` of
 /// them, the last what is left. Without an offset all but the last are whole.
 ///
@@ -218,5 +224,12 @@ mod tests {
             items.iter().enumerate().for_each(|(place, &item)| counts[place][item] += 1);
         }
         assert!(counts.iter().flatten().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn what_follows_each_other_stays_in_its_order() {
+        assert_eq!(plan_following(&[3, 1, 9, 2, 0], 4), [vec![0, 1], vec![2], vec![3, 4]]);
+        assert_eq!(plan_following(&[], 4), Vec::<Vec<usize>>::new());
+        assert_eq!(plan_following(&[5], 4), [vec![0]]);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qkv_data::builtin::Part;
-use qkv_data::{LabelledFormat, LabelledText, plan_in_order, stream_labelled};
+use qkv_data::{LabelledFormat, LabelledText, plan_following, stream_labelled};
 use serde_json::{Map, Value, json};
 
 use super::classifier::{Classifier, Prediction, unknown_texts, unknown_warning};
@@ -99,7 +99,7 @@ impl Classifier {
         check_longest(self.recipe(), source, 0, examples.sets.lengths())?;
         let lengths = examples.sets.lengths();
         let mut done = Predicted::default();
-        for chunk in plan_in_order(&lengths, self.recipe().decoding.batch_tokens) {
+        for chunk in plan_following(&lengths, self.recipe().decoding.batch_tokens) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }

@@ -3,7 +3,8 @@
 use qkv_data::image::{self, AugmentOptions, PatchOptions, PictureOptions};
 use qkv_data::listing::ListOptions;
 
-use crate::recipe::{Colour, Recipe};
+use super::Parts;
+use crate::recipe::{Colour, InputKind, Recipe};
 
 /// How pictures are read and cut, before anything of them is known.
 pub(crate) fn picture_options(recipe: &Recipe) -> PictureOptions {
@@ -32,18 +33,19 @@ pub(super) fn vary(recipe: &Recipe) -> AugmentOptions {
     }
 }
 
-/// How a folder of files, or a manifest, is listed.
-pub(super) fn list_options(recipe: &Recipe, need_labels: bool) -> ListOptions {
+/// How a folder of files, or a manifest, is listed, of which `wanted` is wanted.
+pub(super) fn list_options(recipe: &Recipe, wanted: Parts, need_labels: bool) -> ListOptions {
     let data = &recipe.data;
-    let mut options = ListOptions {
-        names: data.names.clone(),
-        dev: data.dev_files.clone(),
-        test: data.test_files.clone(),
-        need_labels,
-        ..ListOptions::default()
-    };
-    options.columns.label = data.label.clone();
-    options.columns.text = data.text.clone();
+    let mut options = ListOptions { need_labels, ..ListOptions::default() };
     options.columns.encoding = data.encoding.clone();
+    // Of what is only to be answered nothing has to be known.
+    if wanted != Parts::Nothing {
+        options.names = data.names.clone();
+        options.dev = data.dev_files.clone();
+        options.test = data.test_files.clone();
+        options.columns.label = data.label.clone();
+    }
+    options.columns.text =
+        data.text.clone().filter(|_| wanted != Parts::Nothing || recipe.input.kind == InputKind::ImageText);
     options
 }

@@ -109,12 +109,12 @@ impl Reader {
             _ => None,
         };
         let (reader, media) = read.media.settled(recipe, &train, units)?;
-        let train = reader.examples(recipe, train_path, (&read.items, &media), train, true)?;
+        let train = reader.examples(recipe, train_path, (&read.items, &media), train, (true, true))?;
         let dev = match dev_read {
-            None => reader.examples(recipe, train_path, (&read.items, &media), dev, false)?,
+            None => reader.examples(recipe, train_path, (&read.items, &media), dev, (false, true))?,
             Some((path, other)) => {
                 let media = other.media.by(&reader)?;
-                reader.examples(recipe, path, (&other.items, &media), dev, false)?
+                reader.examples(recipe, path, (&other.items, &media), dev, (false, true))?
             }
         };
         Ok(Prepared { reader, train, dev })
@@ -141,7 +141,7 @@ impl Reader {
                 "{path}: none of its examples is of the part that was asked for; see --split"
             )));
         }
-        self.examples(recipe, path, (&read.items, &read.media.by(self)?), which, false)
+        self.examples(recipe, path, (&read.items, &read.media.by(self)?), which, (false, wanted != Parts::Nothing))
     }
 
     fn examples(
@@ -150,11 +150,11 @@ impl Reader {
         name: &str,
         (items, media): (&[Item], &Media),
         which: Vec<usize>,
-        train: bool,
+        (train, joins): (bool, bool),
     ) -> Result<Examples> {
         let mut labelled: Vec<LabelledText> = which.iter().map(|&place| items[place].labelled.clone()).collect();
         let sets = match (self, media) {
-            (Self::Sounds(options), Media::Sounds(recordings)) => match join_options(recipe) {
+            (Self::Sounds(options), Media::Sounds(recordings)) => match join_options(recipe).filter(|_| joins) {
                 None => Sets::Sounds(Sounds::whole(options.clone(), recordings.clone(), which)?),
                 Some(join) => {
                     let count = recipe.data.join_count.unwrap_or(which.len());
@@ -371,7 +371,7 @@ fn read(recipe: &Recipe, path: &str, asks: &Asks, wanted: Parts) -> Result<Read>
         Asks::Pictures(options) => {
             let asked = recipe.input.kind == InputKind::ImageText;
             // What is asked has its answer in another place than a label may be.
-            let list = list_options(recipe, wanted == Parts::Labels && !asked);
+            let list = list_options(recipe, wanted, wanted == Parts::Labels && !asked);
             let (items, pictures, masks) = match wanted {
                 Parts::Masks => {
                     let set = read_segmented(path, options, &list)?;
@@ -391,7 +391,7 @@ fn read(recipe: &Recipe, path: &str, asks: &Asks, wanted: Parts) -> Result<Read>
 
 fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, wanted: Parts) -> Result<Read> {
     let joins = join_options(recipe).is_some();
-    let mut list = list_options(recipe, wanted == Parts::Labels || (joins && wanted != Parts::Nothing));
+    let mut list = list_options(recipe, wanted, wanted == Parts::Labels || (joins && wanted != Parts::Nothing));
     list.endings = SOUND_ENDINGS;
     let files = list_files(path, &list)?;
     let options = RecordingOptions { samples: needs_samples(recipe), ..RecordingOptions::default() };

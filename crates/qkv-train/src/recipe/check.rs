@@ -252,10 +252,11 @@ impl Recipe {
                 refuse("input.vectors and input.characters are of words: leave them out, or set input.unit = \"words\"")
             }
             Task::Generate
-                if !matches!(
-                    model.mixer,
-                    Mixer::None | Mixer::Attention | Mixer::Rnn | Mixer::Factors | Mixer::Popularity
-                ) =>
+                if model.output != Output::Ctc
+                    && !matches!(
+                        model.mixer,
+                        Mixer::None | Mixer::Attention | Mixer::Rnn | Mixer::Factors | Mixer::Popularity
+                    ) =>
             {
                 refuse(&format!(
                     "model.mixer = \"{}\" sees what comes after a place, which is what model.task = \"generate\" is to say: choose attention, rnn or none",

@@ -7,6 +7,8 @@ pub mod ctc;
 mod model;
 mod stream;
 mod task;
+#[cfg(test)]
+mod tests;
 mod transcriber;
 
 pub use model::HearModel;

@@ -83,7 +83,7 @@ impl Transcriber {
         self.listen_to(SoundStream::open(&Source::Stdin)?, style, out, stop, watch)
     }
 
-    fn listen_to(
+    pub(super) fn listen_to(
         &self,
         mut sound: SoundStream,
         style: Style,

@@ -108,6 +108,14 @@ impl HearTask {
     }
 }
 
+#[cfg(test)]
+impl HearTask {
+    /// What a finished model needs beside its weights.
+    pub(super) fn parts(&self) -> (Reader, Codec) {
+        (self.reader.clone(), self.codec.clone())
+    }
+}
+
 /// What the user should know of units that training never had.
 pub(super) fn unknown_warning(targets: &Targets, name: &str) -> Option<String> {
     let count = targets.ids.iter().filter(|&&id| id == Codec::UNKNOWN).count();

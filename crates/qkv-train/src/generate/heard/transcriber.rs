@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 use qkv_data::builtin::Part;
-use qkv_data::{Codec, plan_in_order};
+use qkv_data::{Codec, plan_following};
 use qkv_nn::layers::Init;
 use serde_json::{Value, json};
 
@@ -94,7 +94,7 @@ impl Transcriber {
         let decoding = &self.recipe.decoding;
         let mut done = Predicted::default();
         let lengths = examples.sets.lengths();
-        for numbers in plan_in_order(&lengths, decoding.batch_tokens) {
+        for numbers in plan_following(&lengths, decoding.batch_tokens) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }

@@ -192,6 +192,7 @@ impl Sequences {
 }
 
 /// What is read, of whatever kind.
+#[expect(clippy::large_enum_variant, reason = "there are two of them, and they stay where they are")]
 #[derive(Clone, Debug)]
 pub(super) enum Sources {
     /// Texts, by their units.

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
-use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qkv_data::builtin::Part;
 use qkv_data::image::read::PICTURE_ENDINGS;
 use qkv_data::image::{Colour, Mask, Picture, encode_png};
+use qkv_data::plan_following;
 use serde_json::{Value, json};
 
 use super::Segmenter;
@@ -46,15 +46,15 @@ impl Segmenter {
         check_longest(self.recipe(), &source, 0, lengths.iter().copied())?;
         let files = masks.map(|folder| MaskFiles::plan(folder, &source, &examples, self.classes())).transpose()?;
         let mut done = Predicted::default();
-        for chunk in in_order(&lengths, self.recipe().decoding.batch_tokens) {
+        for chunk in plan_following(&lengths, self.recipe().decoding.batch_tokens) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            let found = self.masks(&examples.sets, &chunk.clone().collect::<Vec<_>>());
+            let found = self.masks(&examples.sets, &chunk);
             if let Some(files) = &files {
-                chunk.clone().zip(&found).try_for_each(|(place, mask)| files.write(place, mask))?;
+                chunk.iter().zip(&found).try_for_each(|(&place, mask)| files.write(place, mask))?;
             }
-            let names = chunk.map(|place| examples.labelled[place].text.as_str());
+            let names = chunk.iter().map(|&place| examples.labelled[place].text.as_str());
             match write_all(names.zip(&found), self.classes(), style, out) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
@@ -72,22 +72,6 @@ impl Segmenter {
 fn pictures_of(source: &str) -> String {
     let images = Path::new(source).join("images");
     if images.is_dir() { images.to_string_lossy().into_owned() } else { source.to_string() }
-}
-
-/// Batches of at most `batch_tokens` vectors, or of one picture, that follow each other.
-fn in_order(lengths: &[usize], batch_tokens: usize) -> Vec<Range<usize>> {
-    let (mut batches, mut start, mut tokens) = (Vec::new(), 0, 0);
-    for (place, &length) in lengths.iter().enumerate() {
-        if place > start && tokens + length > batch_tokens {
-            batches.push(start..place);
-            (start, tokens) = (place, 0);
-        }
-        tokens += length;
-    }
-    if start < lengths.len() {
-        batches.push(start..lengths.len());
-    }
-    batches
 }
 
 fn write_all<'a>(
@@ -207,13 +191,6 @@ mod tests {
         let expected = r#"{"classes":["sea","a\tsky","land"],"mask":[[0,0,0,1],[1,0,0,0]],"picture":"x"}"#;
         let read: Value = serde_json::from_str(expected).expect("json");
         assert_eq!(json_line("x", &mask, &classes()), read);
-    }
-
-    #[test]
-    fn batches_follow_each_other() {
-        assert_eq!(in_order(&[3, 1, 9, 2, 0], 4), [0..2, 2..3, 3..5]);
-        assert_eq!(in_order(&[], 4), Vec::<Range<usize>>::new());
-        assert_eq!(in_order(&[5], 4), vec![0..1]);
     }
 
     #[test]

@@ -1,0 +1,155 @@
+//! From files of sound to what is heard in them, in a whole and in a stream.
+
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use qkv_data::audio::SoundStream;
+use qkv_nn::layers::Init;
+
+use super::*;
+use crate::input::InputSizes;
+use crate::model::Style;
+use crate::trainer::{Scores, Task as _, train};
+
+const RATE: u32 = 8000;
+
+/// Mono, 16 bits a sample.
+fn wav(samples: &[f32]) -> Vec<u8> {
+    let size = 2 * samples.len() as u32;
+    let mut bytes = Vec::new();
+    bytes.extend(b"RIFF");
+    bytes.extend((36 + size).to_le_bytes());
+    bytes.extend(b"WAVEfmt ");
+    bytes.extend(16_u32.to_le_bytes());
+    for half in [1_u16, 1] {
+        bytes.extend(half.to_le_bytes());
+    }
+    bytes.extend(RATE.to_le_bytes());
+    bytes.extend((2 * RATE).to_le_bytes());
+    for half in [2_u16, 16] {
+        bytes.extend(half.to_le_bytes());
+    }
+    bytes.extend(b"data");
+    bytes.extend(size.to_le_bytes());
+    bytes.extend(samples.iter().flat_map(|x| ((x * 30_000.0) as i16).to_le_bytes()));
+    bytes
+}
+
+/// A tone of so many hertz and milliseconds, with a soft beginning and end.
+fn tone(hertz: f32, milliseconds: usize) -> Vec<f32> {
+    let count = RATE as usize * milliseconds / 1000;
+    let sample = |n: usize| {
+        let edge = n.min(count - 1 - n) as f32 / 200.0;
+        edge.min(1.0) * 0.5 * (n as f32 * hertz * std::f32::consts::TAU / RATE as f32).sin()
+    };
+    (0..count).map(sample).collect()
+}
+
+/// Three kinds of tones, several recordings of each.
+fn recordings(folder: &Path) {
+    for (label, hertz) in [("low", 300.0), ("middle", 900.0), ("high", 2200.0)] {
+        for index in 0..8 {
+            let samples = tone(hertz * (1.0 + 0.01 * index as f32), 150 + 10 * index);
+            std::fs::write(folder.join(format!("{label}_{index}.wav")), wav(&samples)).expect("written");
+        }
+    }
+}
+
+fn recipe(folder: &Path, more: &[&str]) -> Recipe {
+    let mut recipe = Recipe::default();
+    let train = format!("data.train={}", folder.display());
+    for assignment in [
+        train.as_str(),
+        "data.names={label}_{index}",
+        "data.test_files=index 0-1",
+        "data.dev_files=index 2-3",
+        "data.join=[1, 4]",
+        "data.join_count=60",
+        "input.kind=audio",
+        "input.rate=8000",
+        "input.bands=20",
+        "input.convolutions=1",
+        "model.task=generate",
+        "model.output=ctc",
+        "model.layers=2",
+        "model.d_model=24",
+        "model.heads=2",
+        "model.window=5",
+        "model.positions=rotary",
+        "training.batch_tokens=300",
+        "training.learning_rate=5e-3",
+        "training.dropout=0",
+        "training.epochs=25",
+    ]
+    .iter()
+    .chain(more)
+    {
+        recipe.set(assignment).expect(assignment);
+    }
+    recipe
+}
+
+#[test]
+fn tones_are_told_apart_in_strings_and_in_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    recordings(folder.path());
+    let recipe = recipe(folder.path(), &[]);
+    let task = HearTask::prepare(&recipe).expect("a task");
+    let before: Scores = task.evaluate(&task.new_model(&Init::new(1, &Device::flex())));
+    let outcome = train(&task, &recipe, None, &AtomicBool::new(false), &mut ()).expect("trained");
+    let best = outcome.best.clone().expect("an epoch");
+    assert!(best.loss < 0.3 * before.loss, "{} after {}", best.loss, before.loss);
+    let wer = best.metrics["wer"].as_f64().expect("a number");
+    assert!(wer < 0.1, "{wer}");
+}
+
+/// A model that nobody trained: what it hears is anything, and changes from vector to vector.
+fn untrained(folder: &Path, more: &[&str]) -> Transcriber {
+    let recipe = recipe(folder, more);
+    let task = HearTask::prepare(&recipe).expect("a task");
+    let (reader, codec) = task.parts();
+    let sizes = InputSizes { dim: reader.dim(), ..InputSizes::default() };
+    let model = HearModel::new(&recipe, &sizes, codec.len(), &Init::new(3, &Device::flex()));
+    assert_eq!(HearModel::parameter_count(&recipe, &sizes, codec.len()), model.num_params() as u128, "{more:?}");
+    Transcriber { recipe, reader, codec, model: model.valid() }
+}
+
+#[test]
+fn a_stream_is_heard_as_its_whole_wherever_a_vector_sees_so_far_and_no_further() {
+    let folder = tempfile::tempdir().expect("a folder");
+    recordings(folder.path());
+    let song: Vec<f32> = (0..220).flat_map(|n| tone(200.0 + 97.0 * ((n * 7) % 23) as f32, 60 + n % 50)).collect();
+    for more in [
+        &[][..],
+        &["input.convolutions=0", "input.stack=3", "model.layers=3"],
+        &["input.convolutions=2", "model.positions=relative"],
+        &["model.mixer=cnn", "model.positions=none", "model.window=2"],
+        &["model.mixer=none", "model.positions=none"],
+        // These see the whole, and say nothing before its end.
+        &["model.mixer=rnn", "model.positions=none", "model.window=none"],
+        &["model.window=none"],
+    ] {
+        let transcriber = untrained(folder.path(), more);
+        let heard = |whole: bool| {
+            let mut out = Vec::new();
+            let sound = SoundStream::from_reader(Cursor::new(wav(&song)), "song", true).expect("sound");
+            let stop = AtomicBool::new(false);
+            if whole {
+                let path = folder.path().join("song.bin.wav");
+                std::fs::write(&path, wav(&song)).expect("written");
+                let path = path.display().to_string();
+                transcriber.predict_stream(&path, Style::Same, &mut out, &stop, &mut |_, _| {}).expect("heard");
+                std::fs::remove_file(path).expect("removed");
+            } else {
+                transcriber.listen_to(sound, Style::Same, &mut out, &stop, &mut |_, _| {}).expect("heard");
+            }
+            String::from_utf8(out).expect("text")
+        };
+        let (whole, stream) = (heard(true), heard(false));
+        assert!(whole.split_whitespace().count() > 20, "{more:?} hears next to nothing: {whole}");
+        assert_eq!(whole.trim(), stream.trim(), "{more:?}");
+    }
+}
