@@ -221,6 +221,11 @@ impl Recipe {
                 return refuse("model.relative_range must be at most 100 rows or columns of a picture");
             }
         }
+        if model.task == Task::Tag && input.kind == InputKind::Audio {
+            return refuse(
+                "model.task = \"tag\" gives labels to words and pixels, not yet to frames: choose classify, or generate with model.output = \"ctc\"",
+            );
+        }
         if input.kind == InputKind::ImageText && !matches!(model.task, Task::Classify | Task::Regress) {
             return refuse("input.kind = \"image+text\" is answered by model.task = \"classify\" or \"regress\"");
         }
