@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::pictures::{list_options, picture_options, vary};
 use super::sets::Album;
-use super::sounds::{SoundOptions, Sounds, join_options, needs_samples};
+use super::sounds::{SoundOptions, Sounds, from_stdin, join_options, needs_samples};
 use super::{Sets, Units, noun};
 use crate::error::{Error, Result};
 use crate::recipe::{InputKind, Recipe};
@@ -72,7 +72,7 @@ impl Reader {
     /// If the recipe names no training data, it cannot be read, or an example is without what is wanted.
     pub(crate) fn prepare(recipe: &Recipe, wanted: Parts) -> Result<Prepared> {
         let train_path = recipe.train_path()?;
-        let read = read(recipe, train_path, &Asks::of(recipe), wanted)?;
+        let read = read(recipe, train_path, &Asks::of(recipe), (wanted, true))?;
         let of_part = |part| places(&read.items, part);
         let mut train = match has_parts(&read.items) {
             true => of_part(Part::Train),
@@ -82,7 +82,7 @@ impl Reader {
             return Err(Error::Training(format!("{train_path}: none of its examples is of the train part")));
         }
         let dev_read = match recipe.dev_path()? {
-            Some(path) => Some((path, self::read(recipe, path, &read.media.asks(recipe), wanted)?)),
+            Some(path) => Some((path, self::read(recipe, path, &read.media.asks(recipe), (wanted, false))?)),
             None => None,
         };
         let dev: Vec<usize> = match &dev_read {
@@ -131,7 +131,7 @@ impl Reader {
             Self::Sounds(options) => Asks::Sounds(options.frames.clone()),
             Self::Pictures(options) | Self::Asked(options, _) => Asks::Pictures(options.clone()),
         };
-        let read = read(recipe, path, &asks, wanted)?;
+        let read = read(recipe, path, &asks, (wanted, false))?;
         let which = match has_parts(&read.items) && wanted != Parts::Nothing {
             true => places(&read.items, part),
             false => (0..read.items.len()).collect(),
@@ -365,9 +365,9 @@ impl Item {
     }
 }
 
-fn read(recipe: &Recipe, path: &str, asks: &Asks, wanted: Parts) -> Result<Read> {
+fn read(recipe: &Recipe, path: &str, asks: &Asks, (wanted, trains): (Parts, bool)) -> Result<Read> {
     match asks {
-        Asks::Sounds(frames) => read_sounds(recipe, path, frames, wanted),
+        Asks::Sounds(frames) => read_sounds(recipe, path, frames, (wanted, trains)),
         Asks::Pictures(options) => {
             let asked = recipe.input.kind == InputKind::ImageText;
             // What is asked has its answer in another place than a label may be.
@@ -389,12 +389,20 @@ fn read(recipe: &Recipe, path: &str, asks: &Asks, wanted: Parts) -> Result<Read>
     }
 }
 
-fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, wanted: Parts) -> Result<Read> {
+fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trains): (Parts, bool)) -> Result<Read> {
+    if path == "-" && wanted == Parts::Nothing {
+        let labelled = LabelledText { text: "standard input".into(), label: None, line: 1 };
+        let recordings = vec![from_stdin(frames)?];
+        return Ok(Read { items: vec![Item { labelled, part: None }], media: Media::Sounds(Arc::new(recordings)) });
+    }
     let joins = join_options(recipe).is_some();
     let mut list = list_options(recipe, wanted, wanted == Parts::Labels || (joins && wanted != Parts::Nothing));
     list.endings = SOUND_ENDINGS;
     let files = list_files(path, &list)?;
-    let options = RecordingOptions { samples: needs_samples(recipe), ..RecordingOptions::default() };
+    let options = RecordingOptions {
+        samples: wanted != Parts::Nothing && needs_samples(recipe, trains),
+        ..RecordingOptions::default()
+    };
     let never = AtomicBool::new(false);
     let recordings = read_recordings(&files, frames, &options, &|_| {}, &never)?.unwrap_or_default();
     let item = |(place, file): (usize, Listed)| {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use qkv::Offsets;
 use qkv::random::Key;
+use qkv_data::Source;
 use qkv_data::audio::{
-    FrameOptions, Framer, JoinLength, JoinOptions, MaskOptions, Normalise, PerturbOptions, Recording, Scale, Spoken,
-    join, mask, perturb, stack,
+    FrameOptions, Framer, JoinLength, JoinOptions, MaskOptions, Normalise, PerturbOptions, Recording, RecordingOptions,
+    Resampler, Scale, Spoken, join, mask, perturb, read_sound, stack,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -88,10 +89,28 @@ impl Framing {
     }
 }
 
-/// Whether the recipe has training change recordings in a way that takes their samples, or joins them.
-pub(super) fn needs_samples(recipe: &Recipe) -> bool {
-    let (data, training) = (&recipe.data, &recipe.training);
-    data.join.is_some() || data.join_seconds.is_some() || training.speed > 0.0 || training.noise > 0.0
+/// Whether the samples of recordings are needed beside their frames: to be joined, or changed in training.
+pub(super) fn needs_samples(recipe: &Recipe, trains: bool) -> bool {
+    let training = &recipe.training;
+    join_options(recipe).is_some() || (trains && (training.speed > 0.0 || training.noise > 0.0))
+}
+
+/// The recording that comes from standard input.
+///
+/// # Errors
+/// If it is no sound.
+pub(super) fn from_stdin(frames: &FrameOptions) -> Result<Recording> {
+    let sound = read_sound(Source::Stdin, RecordingOptions::default().max_seconds)?;
+    let (mut resampler, mut framer) = (Resampler::new(sound.rate, frames.rate), Framer::new(frames)?);
+    let (mut samples, mut found) = (Vec::new(), Vec::new());
+    resampler.push(&sound.samples, &mut samples);
+    resampler.finish(&mut samples);
+    framer.push(&samples, &mut found);
+    framer.finish(&mut found);
+    if frames.normalise == Normalise::Recording {
+        Scale::of([&found[..]], frames.frame_dim()).apply(&mut found);
+    }
+    Ok(Recording { frames: found, samples: None, seconds: sound.seconds() })
 }
 
 /// How the recipe joins recordings; `None` if it does not.
