@@ -80,6 +80,8 @@ pub struct ListOptions {
     /// and are texts or ranges of whole numbers, such as `index 0-4,7` or `speaker jackson,theo`. Files that something
     /// else has made dev or test stay what they are; what the rules for dev and for test both take is test.
     pub test: Option<String>,
+    /// Whether a rule may take none of the files, as where only one part is there.
+    pub may_take_none: bool,
     /// Whether a file without a label is an error.
     pub need_labels: bool,
     /// The columns of a manifest, where they have other names than the usual ones.
@@ -166,7 +168,7 @@ fn apply_rules(files: &mut [Listed], options: &ListOptions) -> Result<()> {
                 file.part = Some(part);
             }
         }
-        if taken == 0 {
+        if taken == 0 && !options.may_take_none {
             return Err(rule.takes_none(files));
         }
     }

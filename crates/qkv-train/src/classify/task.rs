@@ -92,6 +92,10 @@ impl ClassifyTask {
     /// As for [`ClassifyTask::from_texts`].
     fn from_prepared(recipe: &Recipe, Data { reader, train, dev }: Data) -> Result<Self> {
         let mut recipe = recipe.clone();
+        if recipe.model.task == Kind::Regress && recipe.input.kind != InputKind::Text {
+            check_numbers(&train)?;
+            check_numbers(&dev)?;
+        }
         let answers = Answers::build(recipe.model.task, &train.labelled, &train.name)?;
         let (wanted, _) = answers.wanted(&train.labelled, &train.name)?;
         let (dev_wanted, unseen) = answers.wanted(&dev.labelled, &dev.name)?;
@@ -130,6 +134,19 @@ impl ClassifyTask {
             warnings,
         })
     }
+}
+
+/// Checks that the label of every file is a number.
+fn check_numbers(examples: &Examples) -> Result<()> {
+    let is_number = |label: &str| label.parse().is_ok_and(|number: f64| number.is_finite());
+    let wrong = examples.labelled.iter().find(|file| !is_number(file.label.as_deref().unwrap_or_default()));
+    wrong.map_or(Ok(()), |file| {
+        Err(Error::Training(format!(
+            "{}: its label {:?} is not a finite number: label it with one, or train with model.task = \"classify\"",
+            file.text,
+            file.label.as_deref().unwrap_or_default()
+        )))
+    })
 }
 
 /// What the reader decides of a model's size.

@@ -34,9 +34,10 @@ pub(super) fn vary(recipe: &Recipe) -> AugmentOptions {
 }
 
 /// How a folder of files, or a manifest, is listed, of which `wanted` is wanted.
-pub(super) fn list_options(recipe: &Recipe, wanted: Parts, need_labels: bool) -> ListOptions {
+pub(super) fn list_options(recipe: &Recipe, (wanted, trains): (Parts, bool), need_labels: bool) -> ListOptions {
     let data = &recipe.data;
-    let mut options = ListOptions { need_labels, ..ListOptions::default() };
+    // Who judges may have one part alone.
+    let mut options = ListOptions { need_labels, may_take_none: !trains, ..ListOptions::default() };
     options.columns.encoding = data.encoding.clone();
     // Of what is only to be answered nothing has to be known.
     if wanted != Parts::Nothing {

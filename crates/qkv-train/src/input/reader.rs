@@ -9,7 +9,7 @@ use qkv_data::audio::{FrameOptions, Normalise, Recording, RecordingOptions, SOUN
 use qkv_data::builtin::Part;
 use qkv_data::image::{Masks, PatchOptions, PictureItem, PictureOptions, Pictures, read_pictures, read_segmented};
 use qkv_data::listing::{Listed, ListedPart, list_files};
-use qkv_data::{EncodedSentences, LabelledText, carve};
+use qkv_data::{EncodedSentences, LabelledText, Source, carve};
 use serde_json::{Value, json};
 
 use super::pictures::{list_options, picture_options, vary};
@@ -371,7 +371,7 @@ fn read(recipe: &Recipe, path: &str, asks: &Asks, (wanted, trains): (Parts, bool
         Asks::Pictures(options) => {
             let asked = recipe.input.kind == InputKind::ImageText;
             // What is asked has its answer in another place than a label may be.
-            let list = list_options(recipe, wanted, wanted == Parts::Labels && !asked);
+            let list = list_options(recipe, (wanted, trains), wanted == Parts::Labels && !asked);
             let (items, pictures, masks) = match wanted {
                 Parts::Masks => {
                     let set = read_segmented(path, options, &list)?;
@@ -395,8 +395,14 @@ fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trai
         let recordings = vec![from_stdin(frames)?];
         return Ok(Read { items: vec![Item { labelled, part: None }], media: Media::Sounds(Arc::new(recordings)) });
     }
+    if let Source::Builtin(name) = Source::parse(path) {
+        return Err(Error::Training(format!(
+            "builtin:{name}: holds no sound: name a folder or a manifest of recordings"
+        )));
+    }
     let joins = join_options(recipe).is_some();
-    let mut list = list_options(recipe, wanted, wanted == Parts::Labels || (joins && wanted != Parts::Nothing));
+    let mut list =
+        list_options(recipe, (wanted, trains), wanted == Parts::Labels || (joins && wanted != Parts::Nothing));
     list.endings = SOUND_ENDINGS;
     let files = list_files(path, &list)?;
     let options = RecordingOptions {

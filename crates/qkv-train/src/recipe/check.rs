@@ -164,6 +164,7 @@ impl Recipe {
             data.join_gap[0] >= 0.0 && data.join_gap[0] <= data.join_gap[1] && data.join_gap[1] <= 60.0,
             "data.join_gap is the shortest and the longest silence in seconds, as in [0.0, 0.3]",
         );
+        demand(data.join_count != Some(0), "data.join_count must be at least 1");
         demand(
             data.join_seconds.is_none_or(|seconds| seconds > 0.0 && seconds <= 36_000.0),
             "data.join_seconds must be above 0 and at most 36000",
@@ -236,6 +237,11 @@ impl Recipe {
         }
         if data_joins(&self.data) && input.kind != InputKind::Audio {
             return refuse("data.join is of recordings: set input.kind = \"audio\"");
+        }
+        if data_joins(&self.data) && model.task != Task::Generate {
+            return refuse(
+                "data.join makes strings, and what is wanted of one is written: set model.task = \"generate\"",
+            );
         }
         match model.task {
             Task::Regress if training.label_smoothing > 0.0 => refuse(

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use qkv::Offsets;
+use qkv::ctc::ctc_frames_needed;
 use qkv::random::Key;
 use qkv_data::{Codec, LabelledText, plan_epoch, plan_in_order};
-use qkv_nn::layers::{Init, Pass};
+use qkv_nn::layers::{ConvStem, Init, Pass};
 use qkv_nn::ops::ctc_loss;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::codec_options;
 use crate::generate::quality;
-use crate::input::{InputSizes, Parts, Reader, Sets, nouns};
+use crate::input::{Examples, InputSizes, Parts, Reader, Sets, nouns};
 use crate::memory;
 use crate::numbers::floats;
 use crate::recipe::{Metric, Recipe};
@@ -91,7 +92,10 @@ impl HearTask {
         }
         let (targets, dev_targets) =
             (Targets::of(&codec, &data.train.labelled), Targets::of(&codec, &data.dev.labelled));
-        let warnings = unknown_warning(&dev_targets, &data.dev.name).into_iter().collect();
+        let mut warnings: Vec<String> = unknown_warning(&dev_targets, &data.dev.name).into_iter().collect();
+        for (examples, targets) in [(&data.train, &targets), (&data.dev, &dev_targets)] {
+            warnings.extend(too_short(recipe, examples, targets)?);
+        }
         let references = data.dev.labelled.into_iter().map(|text| text.label.unwrap_or_default()).collect();
         Ok(Self {
             recipe: recipe.clone(),
@@ -120,6 +124,28 @@ impl HearTask {
 pub(super) fn unknown_warning(targets: &Targets, name: &str) -> Option<String> {
     let count = targets.ids.iter().filter(|&&id| id == Codec::UNKNOWN).count();
     (count > 0).then(|| format!("{name}: {count} units of what is said do not occur in training"))
+}
+
+/// What the user should know of recordings that have fewer vectors than what is said in them has units: nothing can be learned of them.
+///
+/// # Errors
+/// If that is so of all.
+pub(super) fn too_short(recipe: &Recipe, examples: &Examples, targets: &Targets) -> Result<Option<String>> {
+    let vectors = |frames: usize| ConvStem::length_after(frames, recipe.input.convolutions);
+    let needed = |place: usize| ctc_frames_needed(&targets.ids[targets.offsets.range(place)]);
+    let lengths = examples.sets.lengths();
+    let short: Vec<usize> = (0..lengths.len()).filter(|&place| needed(place) > vectors(lengths[place])).collect();
+    let Some(&first) = short.first() else { return Ok(None) };
+    let told = format!(
+        "{}: {} of {} recordings have fewer vectors than what is said in them has units ({}: {} for {}), and do not count: lower input.stack or input.convolutions, or set larger units by input.unit",
+        examples.name,
+        short.len(),
+        lengths.len(),
+        examples.labelled[first].text,
+        vectors(lengths[first]),
+        needed(first)
+    );
+    if short.len() == lengths.len() { Err(Error::Training(told)) } else { Ok(Some(told)) }
 }
 
 /// The content of `vocab.json`.

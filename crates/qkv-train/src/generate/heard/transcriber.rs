@@ -12,7 +12,7 @@ use qkv_nn::layers::Init;
 use serde_json::{Value, json};
 
 use super::model::HearModel;
-use super::task::{Heard, Targets, codec_of, hear, hear_all, unknown_warning};
+use super::task::{Heard, Targets, codec_of, hear, hear_all, too_short, unknown_warning};
 use crate::error::{Error, Result};
 use crate::generate::quality;
 use crate::input::{InputSizes, Parts, Reader, nouns};
@@ -55,6 +55,7 @@ impl Transcriber {
         let examples = self.reader.read(&self.recipe, data, part, Parts::Texts)?;
         check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
         let targets = Targets::of(&self.codec, &examples.labelled);
+        let short = too_short(&self.recipe, &examples, &targets)?;
         let decoding = &self.recipe.decoding;
         let how = (&self.codec, decoding.beam, decoding.batch_tokens);
         let (texts, loss) = hear_all(&self.model, &examples.sets, &targets, how);
@@ -68,7 +69,7 @@ impl Transcriber {
             remarks: Vec::new(),
             details: Vec::new(),
             seconds: start.elapsed().as_secs_f64(),
-            warnings: unknown_warning(&targets, data).into_iter().collect(),
+            warnings: unknown_warning(&targets, data).into_iter().chain(short).collect(),
         })
     }
 
