@@ -1,7 +1,7 @@
 //! How long a text may be: what full attention takes grows with the square of it, and nothing is heard of it meanwhile.
 
 use crate::error::{Error, Result};
-use crate::recipe::{Mixer, Recipe};
+use crate::recipe::{InputKind, Mixer, Recipe};
 
 /// Units of a text, each of which looks at all others, at most: 10¹³ operations for each layer and head of 64 numbers, half a minute on
 /// two cores.
@@ -21,8 +21,14 @@ pub(crate) fn check_longest(
     if recipe.model.mixer != Mixer::Attention || recipe.model.window.is_some() {
         return Ok(());
     }
-    match lengths.into_iter().enumerate().find(|(_, length)| *length > MOST) {
+    let halvings = if recipe.input.kind == InputKind::Audio { recipe.input.convolutions } else { 0 };
+    let mut lengths = lengths.into_iter().map(|length| length >> halvings).enumerate();
+    match lengths.find(|(_, length)| *length > MOST) {
         None => Ok(()),
+        Some((place, length)) if recipe.input.kind != InputKind::Text => Err(Error::Training(format!(
+            "{name}: number {} has {length} vectors, each of which would look at all others, and more than {MOST} take too long: split it, or train with model.window",
+            before + place + 1
+        ))),
         Some((place, length)) => Err(Error::Training(format!(
             "{name}: text {} has {length} units, each of which would look at all others, and more than {MOST} take too long: split it, or train with model.window",
             before + place + 1

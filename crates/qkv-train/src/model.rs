@@ -83,10 +83,24 @@ pub struct Predicted {
 /// How much was predicted so far, for whoever watches it: examples and tokens.
 pub type Watch<'a> = &'a mut dyn FnMut(usize, usize);
 
+/// Keys of a finished model's recipe that say how files are read.
+const READING: [&str; 10] = [
+    "data.names",
+    "data.test_files",
+    "data.dev_files",
+    "data.label",
+    "data.text",
+    "data.encoding",
+    "data.join",
+    "data.join_gap",
+    "data.join_seconds",
+    "data.join_count",
+];
+
 /// What is done otherwise than when the model was trained.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overrides<'a> {
-    /// Keys of the tables `[decoding]` and `[data]`, as `decoding.key=value`.
+    /// Keys of the table `[decoding]` and those that say how files are read, as `decoding.key=value`.
     pub set: &'a [String],
     /// What is drawn from.
     pub seed: Option<u64>,
@@ -95,9 +109,11 @@ pub struct Overrides<'a> {
 impl Overrides<'_> {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
         for assignment in self.set {
-            if !["decoding.", "data."].iter().any(|table| assignment.trim_start().starts_with(table)) {
+            let key = assignment.split('=').next().unwrap_or_default().trim();
+            if !key.starts_with("decoding.") && !READING.contains(&key) {
                 return Err(Error::Recipe(format!(
-                    "`--set {assignment}`: of a finished model only keys of [decoding] and [data] can be set, as in decoding.top_k=10"
+                    "`--set {assignment}`: of a finished model only keys of [decoding] can be set, as in decoding.top_k=10, and how files are read: {}",
+                    READING.join(", ")
                 )));
             }
             recipe.set(assignment)?;

@@ -86,8 +86,9 @@ impl Reader {
             None => None,
         };
         let dev: Vec<usize> = match &dev_read {
-            Some((_, other)) if has_parts(&other.items) => places(&other.items, Part::Dev),
-            Some((_, other)) => (0..other.items.len()).collect(),
+            Some((_, other)) if !places(&other.items, Part::Dev).is_empty() => places(&other.items, Part::Dev),
+            // What is named as the dev set is one, but for what is kept to be judged by.
+            Some((_, other)) => (0..other.items.len()).filter(|&at| other.items[at].part != Some(Part::Test)).collect(),
             None if !of_part(Part::Dev).is_empty() => of_part(Part::Dev),
             None => {
                 let (stay, go) = carve(train.len(), recipe.data.dev_fraction, recipe.training.seed)?;
@@ -404,7 +405,11 @@ fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trai
     let mut list =
         list_options(recipe, (wanted, trains), wanted == Parts::Labels || (joins && wanted != Parts::Nothing));
     list.endings = SOUND_ENDINGS;
-    let files = list_files(path, &list)?;
+    let mut files = list_files(path, &list)?;
+    if trains {
+        // Nothing of the test part is even opened.
+        files.retain(|file| file.part != Some(ListedPart::Test));
+    }
     let options = RecordingOptions {
         samples: wanted != Parts::Nothing && needs_samples(recipe, trains),
         ..RecordingOptions::default()

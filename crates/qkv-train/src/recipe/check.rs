@@ -139,13 +139,16 @@ impl Recipe {
         demand((1000..=192_000).contains(&input.rate), "input.rate must be from 1000 to 192000 samples a second");
         demand(
             (1.0..=1000.0).contains(&input.frame_ms) && (0.5..=1000.0).contains(&input.step_ms),
-            "input.frame_ms and input.step_ms must be from 1 to 1000",
+            "input.frame_ms must be from 1 to 1000, and input.step_ms from 0.5",
         );
         demand((1..=512).contains(&input.bands), "input.bands must be from 1 to 512");
-        demand((1..=input.bands).contains(&input.coefficients), "input.coefficients must be from 1 to input.bands");
+        demand(
+            input.features != Features::Mfcc || (1..=input.bands).contains(&input.coefficients),
+            "input.coefficients must be from 1 to input.bands",
+        );
         for (name, value, most) in [
             ("training.speed", training.speed, 0.5),
-            ("training.noise", training.noise, 10.0),
+            ("training.noise", training.noise, 1.0),
             ("training.rotate", training.rotate, 180.0),
             ("training.scale", training.scale, 10.0),
             ("training.brightness", training.brightness, 1.0),
@@ -229,6 +232,22 @@ impl Recipe {
         }
         if input.kind == InputKind::ImageText && !matches!(model.task, Task::Classify | Task::Regress) {
             return refuse("input.kind = \"image+text\" is answered by model.task = \"classify\" or \"regress\"");
+        }
+        if self.data.train_share < 1.0 && input.kind == InputKind::Text {
+            return refuse("data.train_share is of pictures and recordings: leave it out, and give a shorter file");
+        }
+        if model.output == Output::Ctc {
+            let phones = target_unit == Unit::Phones;
+            let fits = match training.metric {
+                None | Some(Metric::Loss | Metric::Wer | Metric::ExactMatch) => true,
+                Some(Metric::Per) => phones,
+                Some(_) => false,
+            };
+            if !fits {
+                return refuse(
+                    "training.metric of model.output = \"ctc\" is loss, wer or exact_match, or per where input.unit = \"phones\"",
+                );
+            }
         }
         if model.output == Output::Ctc && (model.task != Task::Generate || input.kind != InputKind::Audio) {
             return refuse(

@@ -11,8 +11,10 @@ use crate::error::{Error, Result};
 
 mod check;
 mod keys;
+mod words;
 
 pub use keys::*;
+pub use words::*;
 
 /// All that decides a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ use crate::model::{Predicted, Style, Watch};
 use crate::numbers::floats;
 
 /// Vectors of a piece at least: so many that what is computed twice at its ends is little.
-const PIECE: usize = 64;
+const PIECE: usize = 32;
 
 /// The rows of a stream that the model still needs.
 struct Window {
@@ -52,7 +52,7 @@ impl Window {
 
     /// Whether a piece can go through the model.
     fn is_ready(&self) -> bool {
-        self.reach.is_some_and(|reach| self.vectors() >= self.given + 2 * reach.max(PIECE) + reach)
+        self.reach.is_some_and(|reach| self.vectors() >= self.given + reach.max(PIECE) + reach)
     }
 
     /// The vectors that are given now, of those that went through the model; all that are left at the end.

@@ -11,7 +11,7 @@ use qkv_data::{Codec, plan_following};
 use qkv_nn::layers::Init;
 use serde_json::{Value, json};
 
-use super::model::HearModel;
+use super::model::{HearModel, reach};
 use super::task::{Heard, Targets, codec_of, hear, hear_all, too_short, unknown_warning};
 use crate::error::{Error, Result};
 use crate::generate::quality;
@@ -74,7 +74,7 @@ impl Transcriber {
     }
 
     /// Writes what is said in each recording of `source`, a line for each. Of `-`, sound from standard input, units are written as
-    /// they are heard.
+    /// they are heard, where no vector depends on all others and nothing is searched for.
     ///
     /// # Errors
     /// If the source cannot be read; what was heard before is written. If `out` refuses, unless its reader has gone, which ends the
@@ -87,7 +87,8 @@ impl Transcriber {
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
-        if source == "-" {
+        // Where the end has to be known, it is waited for.
+        if source == "-" && reach(&self.recipe).is_some() && self.recipe.decoding.beam == 1 {
             return self.listen(style, out, stop, watch);
         }
         let examples = self.reader.read(&self.recipe, source, Part::Test, Parts::Nothing)?;
@@ -103,7 +104,8 @@ impl Transcriber {
             for (&number, Heard { text, log_probability }) in numbers.iter().zip(&heard) {
                 let name = &examples.labelled[number].text;
                 let written = match style {
-                    Style::Same => writeln!(out, "{text}"),
+                    // A line for a recording, whatever was heard.
+                    Style::Same => writeln!(out, "{}", text.replace(['\n', '\r'], " ")),
                     Style::Json => {
                         let line = json!({ "file": name, "text": text, "log_probability": log_probability });
                         writeln!(out, "{line}")
@@ -114,6 +116,11 @@ impl Transcriber {
                     Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
                     Err(e) => return Err(Error::output(&e)),
                 }
+            }
+            match out.flush() {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
+                Err(e) => return Err(Error::output(&e)),
             }
             done.examples += numbers.len();
             done.tokens += numbers.iter().map(|&number| lengths[number]).sum::<usize>();
