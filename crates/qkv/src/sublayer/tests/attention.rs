@@ -298,9 +298,11 @@ fn one_operation_is_the_same_as_all_of_its_steps() {
         let (out, gradients) = case.ours(&parameters, &d_out, &poisoned());
         let (expected, expected_gradients) = case.composed(&parameters, &d_out);
         assert_close(&out, &to_f64(&expected), 1e-5);
+        // Each is a sum over tokens, that of the key's bias of what cancels: what rounding leaves grows as their root.
+        let tolerance = 3e-5 * (case.tokens() as f64 / 130.0).max(1.0).sqrt();
         for (i, (found, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
             println!("parameter {i}");
-            assert_close(found, &to_f64(expected), 3e-5);
+            assert_close(found, &to_f64(expected), tolerance);
         }
     }
 }
