@@ -11,7 +11,7 @@
 //! Forward, a task is a block of rows: it is normalised, multiplied, activated, multiplied again and added to its residual
 //! while it is in the second-level cache. What the backward pass needs of it, and nothing else, goes to memory: the sums
 //! before the activation, the projections and the result of attention, mean and deviation of each row. Norm, activation and
-//! dropout are computed again.
+//! dropout are computed again. Where no set has rows in two blocks, a task of the self-attending half goes from the norm to the residual.
 //!
 //! `docs/arithmetic.md` of the repository derives the backward pass, `docs/performance.md` says what it costs.
 
