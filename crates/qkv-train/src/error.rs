@@ -78,3 +78,15 @@ impl Error {
         }
     }
 }
+
+/// Whether the reader of the output has gone, which ends the work in peace.
+///
+/// # Errors
+/// If the output takes no more for another reason.
+pub(crate) fn gone(written: std::io::Result<()>) -> Result<bool> {
+    match written {
+        Ok(()) => Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(true),
+        Err(e) => Err(Error::output(&e)),
+    }
+}

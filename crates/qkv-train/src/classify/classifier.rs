@@ -6,19 +6,19 @@ use burn::module::Module;
 use burn::tensor::Device;
 use qkv_data::builtin::Part;
 use qkv_data::{Codec, EncodedSentences, LabelledOptions, read_labelled};
-use qkv_nn::layers::{Init, Pass};
+use qkv_nn::layers::Init;
 use serde_json::Value;
 
 use super::answers::{Answers, Wanted, unseen_warnings};
-use super::judge::{judge, outputs};
+use super::judge::{judge, outputs, outputs_of};
 use super::model::{ClassifyModel, ClassifySizes};
-use super::task::{input_sizes, labelled_options};
+use super::task::labelled_options;
 use crate::error::Result;
-use crate::input::{Examples, Parts, Reader, Sets, Units, nouns};
+use crate::input::{Examples, Reader, Sets, Units, Wants, nouns};
 use crate::longest::check_longest;
 use crate::model::{FileKind, Judgement};
 use crate::model_dir::ModelDir;
-use crate::numbers::{argmax, floats};
+use crate::numbers::argmax;
 use crate::recipe::{InputKind, Recipe};
 
 /// A model with what it needs to be used.
@@ -51,7 +51,7 @@ impl Classifier {
         let vocab: Value = serde_json::from_slice(&dir.read("vocab.json")?).map_err(|e| broken(e.to_string()))?;
         let reader = Reader::from_json(&recipe, &vocab).map_err(broken)?;
         let answers = Answers::from_json(recipe.model.task, &vocab).map_err(broken)?;
-        let sizes = ClassifySizes { input: input_sizes(&reader), outputs: answers.outputs() };
+        let sizes = ClassifySizes { input: reader.sizes(), outputs: answers.outputs() };
         let model = ClassifyModel::new(&recipe, &sizes, &Init::new(0, &Device::flex()));
         let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
         Ok(Self { recipe, reader, answers, model: model.valid() })
@@ -97,15 +97,16 @@ impl Classifier {
     /// # Errors
     /// If the data cannot be read, or has no label that the model gives.
     pub fn evaluate(&self, data: &str, part: Part, kind: FileKind) -> Result<Judgement> {
-        let start = Instant::now();
-        let mut warnings = Vec::new();
+        let (mut start, mut warnings) = (Instant::now(), Vec::new());
         let examples = if self.recipe.input.kind == InputKind::Text {
             let texts = read_labelled(data, &self.options(kind)?)?;
+            // To read a text file is no work of the model's; to decode pictures and sound is a part of it.
+            start = Instant::now();
             let encoded = self.reader.texts(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
             warnings.extend(unknown_warning(data, unknown_texts(&encoded), texts.len()));
             Examples { labelled: texts, sets: Sets::Texts(encoded), name: data.to_string() }
         } else {
-            self.reader.read(&self.recipe, data, part, Parts::Labels)?
+            self.reader.read(&self.recipe, data, part, Wants::Labels)?
         };
         let (wanted, unseen) = self.answers.wanted(&examples.labelled, data)?;
         check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
@@ -142,9 +143,8 @@ impl Classifier {
     }
 
     /// The same for the sets `indices` alone, which are one batch.
-    pub(super) fn outputs_of(&self, sets: &Sets, indices: &[usize]) -> Vec<Option<Prediction<'_>>> {
-        let batch = sets.batch(indices);
-        let found = floats(qkv::awake(|| self.model.forward(&batch, &Pass::inference())).into_data());
+    pub(super) fn predict_some(&self, sets: &Sets, indices: &[usize]) -> Vec<Option<Prediction<'_>>> {
+        let found = outputs_of(&self.model, sets, indices);
         found.chunks_exact(self.answers.outputs()).map(|row| Some(self.prediction(row))).collect()
     }
 

@@ -38,13 +38,18 @@ impl Reached {
 pub(super) fn outputs(model: &ClassifyModel, sets: &Sets, outputs: usize, batch_tokens: usize) -> Vec<f32> {
     let mut all = vec![0.0; sets.len() * outputs];
     for indices in plan_in_order(&sets.lengths(), batch_tokens) {
-        let batch = sets.batch(&indices);
-        let found = floats(qkv::awake(|| model.forward(&batch, &Pass::inference())).into_data());
+        let found = outputs_of(model, sets, &indices);
         for (row, index) in found.chunks_exact(outputs).zip(indices) {
             all[index * outputs..][..outputs].copy_from_slice(row);
         }
     }
     all
+}
+
+/// The same for the sets `indices` alone, which are one batch, in their order.
+pub(super) fn outputs_of(model: &ClassifyModel, sets: &Sets, indices: &[usize]) -> Vec<f32> {
+    let batch = sets.batch(indices);
+    floats(qkv::awake(|| model.forward(&batch, &Pass::inference())).into_data())
 }
 
 /// Judges `outputs`, which a model gave for texts of which this was `wanted`.

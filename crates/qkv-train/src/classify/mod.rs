@@ -14,4 +14,3 @@ mod task;
 pub use classifier::{Classifier, Prediction};
 pub use model::ClassifyModel;
 pub use task::ClassifyTask;
-pub(crate) use task::check_lengths;

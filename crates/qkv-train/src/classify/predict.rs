@@ -1,5 +1,5 @@
 //! Predicting from a stream: as fast as a batch where there is much, at once where there is little, in bounded memory, in
-//! order.
+//! order. Of pictures and recordings all are read before the first is answered.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::classifier::{Classifier, Prediction, unknown_texts, unknown_warning};
 use crate::arrivals::Arrivals;
-use crate::error::{Error, Result};
-use crate::input::{Parts, Sets};
+use crate::error::{Result, gone};
+use crate::input::{Sets, Wants};
 use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 use crate::recipe::InputKind;
@@ -59,14 +59,13 @@ impl Classifier {
             check_longest(self.recipe(), source, done.examples, encoded.lengths())?;
             unknown += unknown_texts(&encoded);
             labelled += chunk.iter().filter(|(format, text)| guessed && self.begins_with_label(*format, text)).count();
-            let predictions = self.predict_sets(&Sets::Texts(encoded.clone()));
-            match write_all(&texts, &predictions, self.gives_labels(), style, out) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
-                Err(e) => return Err(Error::output(&e)),
+            let tokens = encoded.tokens();
+            let predictions = self.predict_sets(&Sets::Texts(encoded));
+            if gone(write_all(&texts, &predictions, self.gives_labels(), style, out))? {
+                return Ok(done);
             }
             done.examples += texts.len();
-            done.tokens += encoded.tokens();
+            done.tokens += tokens;
             watch(done.examples, done.tokens);
             match end {
                 None => {}
@@ -95,7 +94,7 @@ impl Classifier {
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
-        let examples = self.reader().read(self.recipe(), source, Part::Test, Parts::Nothing)?;
+        let examples = self.reader().read(self.recipe(), source, Part::Test, Wants::Nothing)?;
         check_longest(self.recipe(), source, 0, examples.sets.lengths())?;
         let lengths = examples.sets.lengths();
         let mut done = Predicted::default();
@@ -103,12 +102,10 @@ impl Classifier {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            let outputs = self.outputs_of(&examples.sets, &chunk);
+            let outputs = self.predict_some(&examples.sets, &chunk);
             let names: Vec<&str> = chunk.iter().map(|&place| examples.labelled[place].text.as_str()).collect();
-            match write_all(&names, &outputs, self.gives_labels(), style, out) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
-                Err(e) => return Err(Error::output(&e)),
+            if gone(write_all(&names, &outputs, self.gives_labels(), style, out))? {
+                return Ok(done);
             }
             done.examples += chunk.len();
             done.tokens += chunk.iter().map(|&place| lengths[place]).sum::<usize>();

@@ -14,7 +14,7 @@ use super::judge::{judge, outputs};
 use super::model::{ClassifyModel, ClassifySizes};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::input::{Examples, InputSizes, Parts, Prepared as Data, Reader, Sets, Units, noun, nouns};
+use crate::input::{Data, Examples, Reader, Sets, Units, Wants, check_lengths, noun, nouns};
 use crate::memory;
 use crate::recipe::{ClassWeights, InputKind, Metric, Recipe, Task as Kind, Words};
 use crate::run::{Count, Prepared};
@@ -53,7 +53,7 @@ impl ClassifyTask {
     pub fn prepare(recipe: &Recipe) -> Result<Self> {
         recipe.check()?;
         if recipe.input.kind != InputKind::Text {
-            return Self::from_prepared(recipe, Reader::prepare(recipe, Parts::Labels)?);
+            return Self::from_prepared(recipe, Reader::prepare(recipe, Wants::Labels)?);
         }
         let options = labelled_options(recipe)?;
         let train_path = recipe.train_path()?;
@@ -100,7 +100,7 @@ impl ClassifyTask {
         let (wanted, _) = answers.wanted(&train.labelled, &train.name)?;
         let (dev_wanted, unseen) = answers.wanted(&dev.labelled, &dev.name)?;
         check_lengths(&recipe, &train)?;
-        let mut input = input_sizes(&reader);
+        let mut input = reader.sizes();
         if let (Some(words), Words::Embedding) = (reader.units().and_then(Units::words), recipe.input.words) {
             input.pretrained = read_pretrained(&mut recipe, words)?;
         }
@@ -149,11 +149,6 @@ fn check_numbers(examples: &Examples) -> Result<()> {
     })
 }
 
-/// What the reader decides of a model's size.
-pub(super) fn input_sizes(reader: &Reader) -> InputSizes {
-    InputSizes { vocabulary: reader.units().map_or(0, Units::len), pretrained: None, dim: reader.dim() }
-}
-
 /// So many labels are not unusual, however few the texts.
 const MANY_LABELS: usize = 20;
 
@@ -179,23 +174,6 @@ fn balanced_weights(ids: &[u32], classes: usize) -> Arc<[f32]> {
     ids.iter().for_each(|&id| counts[id as usize] += 1);
     let all = ids.len() as f64;
     counts.iter().map(|&count| (all / (classes as f64 * count.max(1) as f64)) as f32).collect()
-}
-
-/// Checks that no example is so long that it must be a mistake.
-pub(crate) fn check_lengths(recipe: &Recipe, examples: &Examples) -> Result<()> {
-    let (most, (_, noun)) = (recipe.data.max_tokens, nouns(recipe));
-    let name = &examples.name;
-    match examples.labelled.iter().zip(examples.sets.lengths()).find(|(_, length)| *length > most) {
-        None => Ok(()),
-        Some((text, length)) if recipe.input.kind == InputKind::Text => Err(Error::Training(format!(
-            "{name}:{}: the text that starts here has {length} {noun}, more than data.max_tokens = {most}; split it, or raise data.max_tokens",
-            text.line
-        ))),
-        Some((example, length)) => Err(Error::Training(format!(
-            "{}: it has {length} {noun}, more than data.max_tokens = {most}; raise data.max_tokens, or make fewer of it by another key of [input]",
-            example.text
-        ))),
-    }
 }
 
 /// How the recipe's files are read.

@@ -15,6 +15,6 @@ mod sounds;
 mod units;
 
 pub(crate) use embedding::{InputEmbedding, InputSizes, with_first};
-pub(crate) use reader::{Examples, Parts, Prepared, Reader, nouns};
+pub(crate) use reader::{Data, Examples, Reader, Wants, check_lengths, nouns};
 pub(crate) use sets::{Batch, Sets, VectorBatch};
 pub(crate) use units::{Units, noun};

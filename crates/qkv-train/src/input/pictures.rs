@@ -3,7 +3,7 @@
 use qkv_data::image::{self, AugmentOptions, PatchOptions, PictureOptions};
 use qkv_data::listing::ListOptions;
 
-use super::Parts;
+use super::Wants;
 use crate::recipe::{Colour, InputKind, Recipe};
 
 /// How pictures are read and cut, before anything of them is known.
@@ -34,19 +34,19 @@ pub(super) fn vary(recipe: &Recipe) -> AugmentOptions {
 }
 
 /// How a folder of files, or a manifest, is listed, of which `wanted` is wanted.
-pub(super) fn list_options(recipe: &Recipe, (wanted, trains): (Parts, bool), need_labels: bool) -> ListOptions {
+pub(super) fn list_options(recipe: &Recipe, (wanted, trains): (Wants, bool), need_labels: bool) -> ListOptions {
     let data = &recipe.data;
     // Who judges may have one part alone.
     let mut options = ListOptions { need_labels, may_take_none: !trains, ..ListOptions::default() };
     options.columns.encoding = data.encoding.clone();
     // Of what is only to be answered nothing has to be known.
-    if wanted != Parts::Nothing {
+    if wanted != Wants::Nothing {
         options.names = data.names.clone();
         options.dev = data.dev_files.clone();
         options.test = data.test_files.clone();
         options.columns.label = data.label.clone();
     }
     options.columns.text =
-        data.text.clone().filter(|_| wanted != Parts::Nothing || recipe.input.kind == InputKind::ImageText);
+        data.text.clone().filter(|_| wanted != Wants::Nothing || recipe.input.kind == InputKind::ImageText);
     options
 }

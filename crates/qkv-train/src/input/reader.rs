@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::pictures::{list_options, picture_options, vary};
 use super::sets::Album;
 use super::sounds::{SoundOptions, Sounds, from_stdin, join_options, needs_samples};
-use super::{Sets, Units, noun};
+use super::{InputSizes, Sets, Units, noun};
 use crate::error::{Error, Result};
 use crate::recipe::{InputKind, Recipe};
 
@@ -46,7 +46,7 @@ pub(crate) struct Examples {
 
 /// Training and dev data with the reader that was made for them.
 #[derive(Clone, Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct Data {
     pub(crate) reader: Reader,
     pub(crate) train: Examples,
     pub(crate) dev: Examples,
@@ -54,7 +54,7 @@ pub(crate) struct Prepared {
 
 /// What is wanted of a picture or a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parts {
+pub(crate) enum Wants {
     /// Its label.
     Labels,
     /// The text that goes with it.
@@ -70,7 +70,7 @@ impl Reader {
     ///
     /// # Errors
     /// If the recipe names no training data, it cannot be read, or an example is without what is wanted.
-    pub(crate) fn prepare(recipe: &Recipe, wanted: Parts) -> Result<Prepared> {
+    pub(crate) fn prepare(recipe: &Recipe, wanted: Wants) -> Result<Data> {
         let train_path = recipe.train_path()?;
         let read = read(recipe, train_path, &Asks::of(recipe), (wanted, true))?;
         let of_part = |part| places(&read.items, part);
@@ -118,7 +118,7 @@ impl Reader {
                 reader.examples(recipe, path, (&other.items, &media), dev, (false, true))?
             }
         };
-        Ok(Prepared { reader, train, dev })
+        Ok(Data { reader, train, dev })
     }
 
     /// Reads the examples of a file, a folder or `builtin:NAME`, of pictures or recordings: those of the part `part` where the data has
@@ -126,14 +126,14 @@ impl Reader {
     ///
     /// # Errors
     /// If it cannot be read, has no such part, or an example is without what is wanted.
-    pub(crate) fn read(&self, recipe: &Recipe, path: &str, part: Part, wanted: Parts) -> Result<Examples> {
+    pub(crate) fn read(&self, recipe: &Recipe, path: &str, part: Part, wanted: Wants) -> Result<Examples> {
         let asks = match self {
             Self::Texts(_) => return Err(Error::Recipe(format!("{path}: this model reads texts"))),
             Self::Sounds(options) => Asks::Sounds(options.frames.clone()),
             Self::Pictures(options) | Self::Asked(options, _) => Asks::Pictures(options.clone()),
         };
         let read = read(recipe, path, &asks, (wanted, false))?;
-        let which = match has_parts(&read.items) && wanted != Parts::Nothing {
+        let which = match has_parts(&read.items) && wanted != Wants::Nothing {
             true => places(&read.items, part),
             false => (0..read.items.len()).collect(),
         };
@@ -142,7 +142,7 @@ impl Reader {
                 "{path}: none of its examples is of the part that was asked for; see --split"
             )));
         }
-        self.examples(recipe, path, (&read.items, &read.media.by(self)?), which, (false, wanted != Parts::Nothing))
+        self.examples(recipe, path, (&read.items, &read.media.by(self)?), which, (false, wanted != Wants::Nothing))
     }
 
     fn examples(
@@ -198,6 +198,11 @@ impl Reader {
             Self::Texts(units) | Self::Asked(_, units) => Some(units),
             Self::Sounds(_) | Self::Pictures(_) => None,
         }
+    }
+
+    /// What it decides of a model's size.
+    pub(crate) fn sizes(&self) -> InputSizes {
+        InputSizes { vocabulary: self.units().map_or(0, Units::len), pretrained: None, dim: self.dim() }
     }
 
     /// Numbers of a plain vector that it gives; 0 where it gives none.
@@ -258,6 +263,23 @@ pub(crate) fn nouns(recipe: &Recipe) -> (&'static str, &'static str) {
         InputKind::Audio => ("recordings", "frames"),
         InputKind::Image => ("pictures", "patches"),
         InputKind::ImageText => ("questions", "patches and words"),
+    }
+}
+
+/// Checks that no example is so long that it must be a mistake.
+pub(crate) fn check_lengths(recipe: &Recipe, examples: &Examples) -> Result<()> {
+    let (most, (_, noun)) = (recipe.data.max_tokens, nouns(recipe));
+    let name = &examples.name;
+    match examples.labelled.iter().zip(examples.sets.lengths()).find(|(_, length)| *length > most) {
+        None => Ok(()),
+        Some((text, length)) if recipe.input.kind == InputKind::Text => Err(Error::Training(format!(
+            "{name}:{}: the text that starts here has {length} {noun}, more than data.max_tokens = {most}; split it, or raise data.max_tokens",
+            text.line
+        ))),
+        Some((example, length)) => Err(Error::Training(format!(
+            "{}: it has {length} {noun}, more than data.max_tokens = {most}; raise data.max_tokens, or make fewer of it by another key of [input]",
+            example.text
+        ))),
     }
 }
 
@@ -361,20 +383,20 @@ struct Item {
 
 impl Item {
     /// The text that goes in with it, if what is wanted is something else.
-    fn asked(&self, wanted: Parts) -> Option<&str> {
-        (wanted != Parts::Texts).then_some(self.labelled.text.as_str())
+    fn asked(&self, wanted: Wants) -> Option<&str> {
+        (wanted != Wants::Texts).then_some(self.labelled.text.as_str())
     }
 }
 
-fn read(recipe: &Recipe, path: &str, asks: &Asks, (wanted, trains): (Parts, bool)) -> Result<Read> {
+fn read(recipe: &Recipe, path: &str, asks: &Asks, (wanted, trains): (Wants, bool)) -> Result<Read> {
     match asks {
         Asks::Sounds(frames) => read_sounds(recipe, path, frames, (wanted, trains)),
         Asks::Pictures(options) => {
             let asked = recipe.input.kind == InputKind::ImageText;
             // What is asked has its answer in another place than a label may be.
-            let list = list_options(recipe, (wanted, trains), wanted == Parts::Labels && !asked);
+            let list = list_options(recipe, (wanted, trains), wanted == Wants::Labels && !asked);
             let (items, pictures, masks) = match wanted {
-                Parts::Masks => {
+                Wants::Masks => {
                     let set = read_segmented(path, options, &list)?;
                     (set.items, set.pictures, Some(Arc::new(set.masks)))
                 }
@@ -390,8 +412,8 @@ fn read(recipe: &Recipe, path: &str, asks: &Asks, (wanted, trains): (Parts, bool
     }
 }
 
-fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trains): (Parts, bool)) -> Result<Read> {
-    if path == "-" && wanted == Parts::Nothing {
+fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trains): (Wants, bool)) -> Result<Read> {
+    if path == "-" && wanted == Wants::Nothing {
         let labelled = LabelledText { text: "standard input".into(), label: None, line: 1 };
         let recordings = vec![from_stdin(frames)?];
         return Ok(Read { items: vec![Item { labelled, part: None }], media: Media::Sounds(Arc::new(recordings)) });
@@ -403,7 +425,7 @@ fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trai
     }
     let joins = join_options(recipe).is_some();
     let mut list =
-        list_options(recipe, (wanted, trains), wanted == Parts::Labels || (joins && wanted != Parts::Nothing));
+        list_options(recipe, (wanted, trains), wanted == Wants::Labels || (joins && wanted != Wants::Nothing));
     list.endings = SOUND_ENDINGS;
     let mut files = list_files(path, &list)?;
     if trains {
@@ -411,7 +433,7 @@ fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trai
         files.retain(|file| file.part != Some(ListedPart::Test));
     }
     let options = RecordingOptions {
-        samples: wanted != Parts::Nothing && needs_samples(recipe, trains),
+        samples: wanted != Wants::Nothing && needs_samples(recipe, trains),
         ..RecordingOptions::default()
     };
     let never = AtomicBool::new(false);
@@ -420,7 +442,7 @@ fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trai
         let name = file.name();
         let label = match wanted {
             // Of strings the text is made of the labels.
-            Parts::Texts if !joins => Some(file.text.or(file.label).ok_or_else(|| {
+            Wants::Texts if !joins => Some(file.text.or(file.label).ok_or_else(|| {
                 Error::Training(format!("{path}: {name} has no text: give a manifest with a column `text`"))
             })?),
             _ => file.label,
@@ -436,7 +458,7 @@ fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trai
     Ok(Read { items, media: Media::Sounds(Arc::new(recordings)) })
 }
 
-fn to_item(path: &str, place: usize, item: PictureItem, asks: bool, wanted: Parts) -> Result<Item> {
+fn to_item(path: &str, place: usize, item: PictureItem, asks: bool, wanted: Wants) -> Result<Item> {
     let field = |names: &[&str]| names.iter().find_map(|name| item.field(name)).map(str::to_string);
     let missing = |what: &str, mend: &str| Error::Training(format!("{path}: {} has no {what}: {mend}", item.name));
     let (text, label) = match (asks, wanted) {
@@ -445,12 +467,12 @@ fn to_item(path: &str, place: usize, item: PictureItem, asks: bool, wanted: Part
             let text =
                 text.ok_or_else(|| missing("text to go with it", "give the manifest a column `question` or `text`"))?;
             let label = field(&["answer"]).or(item.label.clone());
-            if wanted == Parts::Labels && label.is_none() {
+            if wanted == Wants::Labels && label.is_none() {
                 return Err(missing("answer", "give the manifest a column `answer` or `label`"));
             }
             (text, label)
         }
-        (false, Parts::Texts) => {
+        (false, Wants::Texts) => {
             let text = item.text.clone().ok_or_else(|| missing("text", "give a manifest with a column `text`"))?;
             (item.name.clone(), Some(text))
         }
@@ -472,7 +494,7 @@ fn places(items: &[Item], part: Part) -> Vec<usize> {
 const SHARE_STREAM: u64 = 0x5A4E;
 
 /// The share of `train` that is trained on: of each label as large a one, at least one example. Texts are no labels.
-fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>, wanted: Parts) -> Vec<usize> {
+fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>, wanted: Wants) -> Vec<usize> {
     let share = recipe.data.train_share;
     if share >= 1.0 {
         return train;
@@ -480,7 +502,7 @@ fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>, wanted: Parts) -> V
     let key = Key::new(recipe.training.seed).fold(SHARE_STREAM);
     let mut by_label: BTreeMap<Option<&str>, Vec<usize>> = Default::default();
     for place in train {
-        let label = items[place].labelled.label.as_deref().filter(|_| wanted == Parts::Labels);
+        let label = items[place].labelled.label.as_deref().filter(|_| wanted == Wants::Labels);
         by_label.entry(label).or_default().push(place);
     }
     let mut kept = Vec::new();

@@ -7,7 +7,7 @@ use qkv::random::Key;
 use qkv_data::Source;
 use qkv_data::audio::{
     FrameOptions, Framer, JoinLength, JoinOptions, MaskOptions, Normalise, PerturbOptions, Recording, RecordingOptions,
-    Resampler, Scale, Spoken, join, mask, perturb, read_sound, stack,
+    Scale, Spoken, join, mask, perturb, read_sound, stack,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -101,15 +101,10 @@ pub(super) fn needs_samples(recipe: &Recipe, trains: bool) -> bool {
 /// If it is no sound.
 pub(super) fn from_stdin(frames: &FrameOptions) -> Result<Recording> {
     let sound = read_sound(Source::Stdin, RecordingOptions::default().max_seconds)?;
-    let (mut resampler, mut framer) = (Resampler::new(sound.rate, frames.rate), Framer::new(frames)?);
-    let (mut samples, mut found) = (Vec::new(), Vec::new());
-    resampler.push(&sound.samples, &mut samples);
-    resampler.finish(&mut samples);
-    framer.push(&samples, &mut found);
-    framer.finish(&mut found);
-    if frames.normalise == Normalise::Recording {
-        Scale::of([&found[..]], frames.frame_dim()).apply(&mut found);
-    }
+    // By the mean of training it is normalised where that is known.
+    let normalise = if frames.normalise == Normalise::Corpus { Normalise::None } else { frames.normalise };
+    let options = FrameOptions { normalise, ..frames.clone() };
+    let found = options.frames_of(&sound.samples, sound.rate, None)?;
     Ok(Recording { frames: found, samples: None, seconds: sound.seconds() })
 }
 

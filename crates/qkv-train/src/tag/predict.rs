@@ -7,7 +7,7 @@ use qkv_data::{Column, Sentence, stream, write_labelled};
 
 use super::Tagger;
 use crate::arrivals::Arrivals;
-use crate::error::{Error, Result};
+use crate::error::{Result, gone};
 use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 
@@ -47,10 +47,8 @@ impl Tagger {
                 replaced += 1;
                 known += usize::from(self.gives(label));
             }
-            match self.write(&chunk, column, style, out) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
-                Err(e) => return Err(Error::output(&e)),
+            if gone(self.write(&chunk, column, style, out))? {
+                return Ok(done);
             }
             watch(done.examples, done.tokens);
             match end {

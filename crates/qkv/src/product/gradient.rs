@@ -12,7 +12,7 @@ const TASK_ROWS: usize = SLAB;
 const FEW_TASK_ROWS: usize = SLAB / 2;
 
 /// Rows of a batch that are summed before a tile of the result is put down: as many as leave a slab of the right operand in
-/// the first-level cache.
+/// the first-level cache, and two blocks of sets of 64.
 const SUMMED: usize = 128;
 
 /// Rows between the one that is added and the one whose cache lines are asked for: some 200 cycles.

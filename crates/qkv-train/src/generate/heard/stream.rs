@@ -21,11 +21,9 @@ use serde_json::json;
 
 use super::Transcriber;
 use super::ctc::CtcGreedy;
-use super::model::reach;
 use super::task::BLANK;
-use crate::error::{Error, Result};
+use crate::error::{Result, gone};
 use crate::input::{Batch, Reader, VectorBatch};
-use crate::longest::check_longest;
 use crate::model::{Predicted, Style, Watch};
 use crate::numbers::floats;
 
@@ -38,8 +36,8 @@ struct Window {
     dim: usize,
     /// Rows for one vector of the encoder.
     group: usize,
-    /// Vectors to each side that a vector depends on; `None` if on all.
-    reach: Option<usize>,
+    /// Vectors to each side that a vector depends on.
+    reach: usize,
     /// Vectors at the beginning of `rows` whose logits are given already.
     given: usize,
 }
@@ -52,40 +50,33 @@ impl Window {
 
     /// Whether a piece can go through the model.
     fn is_ready(&self) -> bool {
-        self.reach.is_some_and(|reach| self.vectors() >= self.given + reach.max(PIECE) + reach)
-    }
-
-    /// The vectors that are given now, of those that went through the model; all that are left at the end.
-    fn take(&self, at_end: bool, count: usize) -> std::ops::Range<usize> {
-        match (at_end, self.reach) {
-            (false, Some(reach)) => self.given..count.saturating_sub(reach),
-            _ => self.given..count,
-        }
+        self.vectors() >= self.given + self.reach.max(PIECE) + self.reach
     }
 
     /// Lets go of what no vector to come depends on. `until` is behind the last that was given.
     fn advance(&mut self, until: usize) {
-        let gone = until.saturating_sub(self.reach.unwrap_or(0));
+        let gone = until.saturating_sub(self.reach);
         self.rows.drain(..gone * self.group * self.dim);
         self.given = until - gone;
     }
 }
 
 impl Transcriber {
-    /// Writes what is said in the sound of standard input.
+    /// Writes what is said in the sound of standard input, of a model whose vectors depend on `reach` to each side.
     pub(super) fn listen(
         &self,
+        reach: usize,
         style: Style,
         out: &mut dyn Write,
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
-        self.listen_to(SoundStream::open(&Source::Stdin)?, style, out, stop, watch)
+        self.listen_to((SoundStream::open(&Source::Stdin)?, reach), style, out, stop, watch)
     }
 
     pub(super) fn listen_to(
         &self,
-        mut sound: SoundStream,
+        (mut sound, reach): (SoundStream, usize),
         style: Style,
         out: &mut dyn Write,
         stop: &AtomicBool,
@@ -95,7 +86,7 @@ impl Transcriber {
         let mut frames = FrameStream::new(&options.frames, sound.rate(), Some(&options.scale))?;
         let group = 1 << self.recipe.input.convolutions;
         // (a convolution sees a vector more)
-        let reach = reach(&self.recipe).map(|reach| reach + usize::from(group > 1));
+        let reach = reach + usize::from(group > 1);
         let mut window = Window { rows: Vec::new(), dim: options.frames.row_dim(), group, reach, given: 0 };
         let seconds = f64::from(options.frames.step_ms) / 1000.0 * (options.frames.stack * group) as f64;
         let mut words = Words { codec: &self.codec, style, ids: Vec::new(), text: String::new(), seconds };
@@ -112,14 +103,13 @@ impl Transcriber {
             }
             while window.is_ready() || (at_end && !window.rows.is_empty()) {
                 let count = if at_end { window.rows.len() / window.dim } else { window.vectors() * group };
-                check_longest(&self.recipe, "standard input", 0, [count])?;
                 let values = window.rows[..count * window.dim].to_vec();
                 let offsets = Offsets::from_lengths([count]);
                 let batch = Batch::Vectors(VectorBatch { values, dim: window.dim, offsets, grids: Vec::new() });
                 let (logits, offsets) = qkv::awake(|| self.model.forward(&batch, &Pass::inference()));
                 let classes = self.codec.len();
                 let logits = floats(logits.into_data());
-                let given = window.take(at_end, offsets.tokens());
+                let given = window.given..if at_end { offsets.tokens() } else { offsets.tokens() - reach };
                 for vector in given.clone() {
                     if let Some(id) = greedy.push(&logits[vector * classes..][..classes]) {
                         let written = words.push(id, before + vector - given.start, out);
@@ -129,7 +119,7 @@ impl Transcriber {
                     }
                 }
                 before += given.len();
-                done.tokens += given.len() * group;
+                done.tokens += if at_end { count - window.given * group } else { given.len() * group };
                 watch(done.examples, done.tokens);
                 if at_end {
                     break;
@@ -139,15 +129,6 @@ impl Transcriber {
         }
         gone(words.finish(out))?;
         Ok(done)
-    }
-}
-
-/// Whether the reader of the output has gone, which ends the work in peace.
-fn gone(written: io::Result<()>) -> Result<bool> {
-    match written {
-        Ok(()) => Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(true),
-        Err(e) => Err(Error::output(&e)),
     }
 }
 

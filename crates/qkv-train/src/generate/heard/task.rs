@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::codec_options;
 use crate::generate::quality;
-use crate::input::{Examples, InputSizes, Parts, Reader, Sets, nouns};
+use crate::input::{Examples, Reader, Sets, Wants, check_lengths, nouns};
 use crate::memory;
 use crate::numbers::floats;
 use crate::recipe::{Metric, Recipe};
@@ -73,23 +73,15 @@ impl HearTask {
     /// If the recipe names no training data, it cannot be read, or a recording has no text or is too long.
     pub fn prepare(recipe: &Recipe) -> Result<Self> {
         recipe.check()?;
-        let data = Reader::prepare(recipe, Parts::Texts)?;
+        let data = Reader::prepare(recipe, Wants::Texts)?;
         let texts = data.train.labelled.iter().map(|text| text.label.as_deref().unwrap_or_default());
         let unit = recipe.input.target_unit.unwrap_or(recipe.input.unit);
         let codec = Codec::train(texts, &codec_options(recipe, unit)?)?;
-        let sizes = InputSizes { dim: data.reader.dim(), ..InputSizes::default() };
-        let needed = HearModel::parameter_count(recipe, &sizes, codec.len()).saturating_mul(BYTES_PER_PARAMETER);
+        let needed =
+            HearModel::parameter_count(recipe, &data.reader.sizes(), codec.len()).saturating_mul(BYTES_PER_PARAMETER);
         memory::check(needed, "lower model.d_model, model.d_ff or model.layers")?;
+        check_lengths(recipe, &data.train)?;
         let lengths = data.train.sets.lengths();
-        let most = recipe.data.max_tokens;
-        if let Some(place) = lengths.iter().position(|&length| length > most) {
-            return Err(Error::Training(format!(
-                "{}: it has {} {}, more than data.max_tokens = {most}; raise data.max_tokens, or cut it into pieces",
-                data.train.labelled[place].text,
-                lengths[place],
-                nouns(recipe).1
-            )));
-        }
         let (targets, dev_targets) =
             (Targets::of(&codec, &data.train.labelled), Targets::of(&codec, &data.dev.labelled));
         let mut warnings: Vec<String> = unknown_warning(&dev_targets, &data.dev.name).into_iter().collect();
@@ -260,8 +252,7 @@ impl Task for HearTask {
     type Example = usize;
 
     fn new_model(&self, init: &Init) -> HearModel {
-        let sizes = InputSizes { dim: self.reader.dim(), ..InputSizes::default() };
-        HearModel::new(&self.recipe, &sizes, self.codec.len(), init)
+        HearModel::new(&self.recipe, &self.reader.sizes(), self.codec.len(), init)
     }
 
     fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {

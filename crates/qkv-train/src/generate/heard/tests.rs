@@ -10,7 +10,6 @@ use qkv_data::audio::SoundStream;
 use qkv_nn::layers::Init;
 
 use super::*;
-use crate::input::InputSizes;
 use crate::model::Style;
 use crate::trainer::{Scores, Task as _, train};
 
@@ -111,7 +110,7 @@ fn untrained(folder: &Path, more: &[&str]) -> Transcriber {
     let recipe = recipe(folder, more);
     let task = HearTask::prepare(&recipe).expect("a task");
     let (reader, codec) = task.parts();
-    let sizes = InputSizes { dim: reader.dim(), ..InputSizes::default() };
+    let sizes = reader.sizes();
     let model = HearModel::new(&recipe, &sizes, codec.len(), &Init::new(3, &Device::flex()));
     assert_eq!(HearModel::parameter_count(&recipe, &sizes, codec.len()), model.num_params() as u128, "{more:?}");
     Transcriber { recipe, reader, codec, model: model.valid() }
@@ -128,11 +127,9 @@ fn a_stream_is_heard_as_its_whole_wherever_a_vector_sees_so_far_and_no_further()
         &["input.convolutions=2", "model.positions=relative"],
         &["model.mixer=cnn", "model.positions=none", "model.window=2"],
         &["model.mixer=none", "model.positions=none"],
-        // These see the whole, and say nothing before its end.
-        &["model.mixer=rnn", "model.positions=none", "model.window=none"],
-        &["model.window=none"],
     ] {
         let transcriber = untrained(folder.path(), more);
+        let reach = model::reach(transcriber.recipe()).expect("bounded");
         let heard = |whole: bool| {
             let mut out = Vec::new();
             let sound = SoundStream::from_reader(Cursor::new(wav(&song)), "song", true).expect("sound");
@@ -144,12 +141,26 @@ fn a_stream_is_heard_as_its_whole_wherever_a_vector_sees_so_far_and_no_further()
                 transcriber.predict_stream(&path, Style::Same, &mut out, &stop, &mut |_, _| {}).expect("heard");
                 std::fs::remove_file(path).expect("removed");
             } else {
-                transcriber.listen_to(sound, Style::Same, &mut out, &stop, &mut |_, _| {}).expect("heard");
+                transcriber.listen_to((sound, reach), Style::Same, &mut out, &stop, &mut |_, _| {}).expect("heard");
             }
             String::from_utf8(out).expect("text")
         };
         let (whole, stream) = (heard(true), heard(false));
         assert!(whole.split_whitespace().count() > 20, "{more:?} hears next to nothing: {whole}");
         assert_eq!(whole.trim(), stream.trim(), "{more:?}");
+    }
+}
+
+#[test]
+fn what_needs_the_end_or_a_place_has_no_reach() {
+    let reach = |more: &[&str]| model::reach(&recipe(Path::new("x"), more));
+    assert_eq!(reach(&[]), Some(10));
+    for more in [
+        &["model.mixer=rnn", "model.positions=none", "model.window=none"][..],
+        &["model.window=none"],
+        &["model.positions=sinusoidal"],
+        &["input.normalise=recording"],
+    ] {
+        assert_eq!(reach(more), None, "{more:?}");
     }
 }

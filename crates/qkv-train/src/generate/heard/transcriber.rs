@@ -1,6 +1,6 @@
 //! A finished model of the task: evaluating, and writing what is said.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::model::{HearModel, reach};
 use super::task::{Heard, Targets, codec_of, hear, hear_all, too_short, unknown_warning};
-use crate::error::{Error, Result};
+use crate::error::{Result, gone};
 use crate::generate::quality;
-use crate::input::{InputSizes, Parts, Reader, nouns};
+use crate::input::{Reader, Wants, nouns};
 use crate::longest::check_longest;
 use crate::model::{Judgement, Predicted, Style, Watch};
 use crate::model_dir::ModelDir;
@@ -35,8 +35,7 @@ impl Transcriber {
     pub(crate) fn read(dir: &ModelDir, recipe: Recipe, vocab: &Value) -> Result<Self> {
         let reader = Reader::from_json(&recipe, vocab).map_err(|e| dir.broken("vocab.json", &e))?;
         let codec = codec_of(vocab).map_err(|e| dir.broken("vocab.json", &e.to_string()))?;
-        let sizes = InputSizes { dim: reader.dim(), ..InputSizes::default() };
-        let model = HearModel::new(&recipe, &sizes, codec.len(), &Init::new(0, &Device::flex()));
+        let model = HearModel::new(&recipe, &reader.sizes(), codec.len(), &Init::new(0, &Device::flex()));
         let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
         Ok(Self { recipe, reader, codec, model: model.valid() })
     }
@@ -52,7 +51,7 @@ impl Transcriber {
     /// If the data cannot be read.
     pub fn evaluate(&self, data: &str, part: Part) -> Result<Judgement> {
         let start = Instant::now();
-        let examples = self.reader.read(&self.recipe, data, part, Parts::Texts)?;
+        let examples = self.reader.read(&self.recipe, data, part, Wants::Texts)?;
         check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
         let targets = Targets::of(&self.codec, &examples.labelled);
         let short = too_short(&self.recipe, &examples, &targets)?;
@@ -88,10 +87,10 @@ impl Transcriber {
         watch: Watch,
     ) -> Result<Predicted> {
         // Where the end has to be known, it is waited for.
-        if source == "-" && reach(&self.recipe).is_some() && self.recipe.decoding.beam == 1 {
-            return self.listen(style, out, stop, watch);
+        if let Some(reach) = reach(&self.recipe).filter(|_| source == "-" && self.recipe.decoding.beam == 1) {
+            return self.listen(reach, style, out, stop, watch);
         }
-        let examples = self.reader.read(&self.recipe, source, Part::Test, Parts::Nothing)?;
+        let examples = self.reader.read(&self.recipe, source, Part::Test, Wants::Nothing)?;
         check_longest(&self.recipe, source, 0, examples.sets.lengths())?;
         let decoding = &self.recipe.decoding;
         let mut done = Predicted::default();
@@ -111,16 +110,12 @@ impl Transcriber {
                         writeln!(out, "{line}")
                     }
                 };
-                match written {
-                    Ok(()) => {}
-                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
-                    Err(e) => return Err(Error::output(&e)),
+                if gone(written)? {
+                    return Ok(done);
                 }
             }
-            match out.flush() {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
-                Err(e) => return Err(Error::output(&e)),
+            if gone(out.flush())? {
+                return Ok(done);
             }
             done.examples += numbers.len();
             done.tokens += numbers.iter().map(|&number| lengths[number]).sum::<usize>();

@@ -11,8 +11,8 @@ use super::Translator;
 use super::data::Sources;
 use super::translator::Translation;
 use crate::arrivals::Arrivals;
-use crate::error::{Error, Result};
-use crate::input::{Parts, Reader};
+use crate::error::{Result, gone};
+use crate::input::{Reader, Wants};
 use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 
@@ -63,18 +63,14 @@ impl Translator {
                 if pair.source.trim().is_empty() {
                     *texts = vec![Translation::nothing()];
                 }
-                match write(&pair.source, texts, style, self.recipe().decoding.beam > 1, out) {
-                    Ok(()) => {}
-                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
-                    Err(e) => return Err(Error::output(&e)),
+                if gone(write(&pair.source, texts, style, self.recipe().decoding.beam > 1, out))? {
+                    return Ok(done);
                 }
                 done.tokens += texts.first().map_or(0, |best| best.units);
                 cut.count(texts.first());
             }
-            match out.flush() {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
-                Err(e) => return Err(Error::output(&e)),
+            if gone(out.flush())? {
+                return Ok(done);
             }
             done.examples += chunk.len();
             watch(done.examples, done.tokens);
@@ -106,7 +102,7 @@ impl Translator {
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
-        let examples = reader.read(self.recipe(), source, Part::Test, Parts::Nothing)?;
+        let examples = reader.read(self.recipe(), source, Part::Test, Wants::Nothing)?;
         let lengths = examples.sets.lengths();
         check_longest(self.recipe(), source, 0, lengths.iter().copied())?;
         let sources = Sources::Sets(examples.sets);
@@ -132,10 +128,8 @@ impl Translator {
                 }
                 out.flush()
             };
-            match write_chunk() {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
-                Err(e) => return Err(Error::output(&e)),
+            if gone(write_chunk())? {
+                return Ok(done);
             }
             for texts in &texts {
                 done.tokens += texts.first().map_or(0, |best| best.units);

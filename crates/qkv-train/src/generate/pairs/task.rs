@@ -12,7 +12,7 @@ use super::judge::{Decoding, Written, judge_loss, quality, write_all};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::GenerateModel;
-use crate::input::{Examples, Parts, Prepared as Data, Reader, nouns};
+use crate::input::{Data, Examples, Reader, Wants, nouns};
 use crate::memory;
 use crate::recipe::{Cross, InputKind, Metric, Output, Pooling, Recipe, Unit};
 use crate::run::{Count, Prepared};
@@ -42,7 +42,7 @@ impl PairTask {
         check_metric(recipe)?;
         check_look(recipe)?;
         if recipe.input.kind != InputKind::Text {
-            return Self::from_prepared(recipe, Reader::prepare(recipe, Parts::Texts)?);
+            return Self::from_prepared(recipe, Reader::prepare(recipe, Wants::Texts)?);
         }
         let options = pair_options(recipe)?;
         let paths = recipe.train_paths()?;

@@ -15,7 +15,7 @@ use super::judge::{Decoding, Written, judge_loss, quality, write_all};
 use super::task::{pair_options, unknown_warnings};
 use crate::error::{Error, Result};
 use crate::generate::GenerateModel;
-use crate::input::{Parts, Reader, nouns};
+use crate::input::{Reader, Wants, nouns};
 use crate::longest::check_longest;
 use crate::model::{Detail, FileKind, Judgement};
 use crate::model_dir::ModelDir;
@@ -134,7 +134,7 @@ impl Translator {
                     self.nouns().0
                 )));
             };
-            let examples = reader.read(&self.recipe, path, part, Parts::Texts)?;
+            let examples = reader.read(&self.recipe, path, part, Wants::Texts)?;
             let wanted = texts(&examples).map(str::to_string).collect();
             return Ok(Known { pairs: EncodedPairs::of_sets(&self.codecs, examples), read: None, wanted });
         }

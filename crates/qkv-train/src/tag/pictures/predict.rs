@@ -13,9 +13,9 @@ use qkv_data::plan_following;
 use serde_json::{Value, json};
 
 use super::Segmenter;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, gone};
 use crate::files;
-use crate::input::{Examples, Parts};
+use crate::input::{Examples, Wants};
 use crate::longest::check_longest;
 use crate::model::{Predicted, Style, Watch};
 
@@ -41,7 +41,7 @@ impl Segmenter {
         watch: Watch,
     ) -> Result<Predicted> {
         let source = pictures_of(source);
-        let examples = self.reader().read(self.recipe(), &source, Part::Test, Parts::Nothing)?;
+        let examples = self.reader().read(self.recipe(), &source, Part::Test, Wants::Nothing)?;
         let lengths = examples.sets.lengths();
         check_longest(self.recipe(), &source, 0, lengths.iter().copied())?;
         let files = masks.map(|folder| MaskFiles::plan(folder, &source, &examples, self.classes())).transpose()?;
@@ -55,10 +55,8 @@ impl Segmenter {
                 chunk.iter().zip(&found).try_for_each(|(&place, mask)| files.write(place, mask))?;
             }
             let names = chunk.iter().map(|&place| examples.labelled[place].text.as_str());
-            match write_all(names.zip(&found), self.classes(), style, out) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(done),
-                Err(e) => return Err(Error::output(&e)),
+            if gone(write_all(names.zip(&found), self.classes(), style, out))? {
+                return Ok(done);
             }
             done.examples += found.len();
             done.tokens += found.iter().map(|mask| mask.values.len()).sum::<usize>();

@@ -14,7 +14,7 @@ use super::judge::{by_classes, class_logits, judge, unseen_warnings};
 use super::model::SegmentModel;
 use super::task::sizes;
 use crate::error::{Error, Result};
-use crate::input::{Parts, Reader, Sets};
+use crate::input::{Reader, Sets, Wants};
 use crate::longest::check_longest;
 use crate::model::Judgement;
 use crate::model_dir::ModelDir;
@@ -67,7 +67,7 @@ impl Segmenter {
     /// If the data cannot be read, or has no pixel of a class that the model gives.
     pub fn evaluate(&self, data: &str, part: Part) -> Result<Judgement> {
         let start = Instant::now();
-        let mut examples = self.reader.read(&self.recipe, data, part, Parts::Masks)?;
+        let mut examples = self.reader.read(&self.recipe, data, part, Wants::Masks)?;
         let (known, names) = (self.classes.len(), by_classes(&mut examples, &self.classes)?);
         check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
         let reached = judge(&self.model, &examples.sets, known, self.recipe.decoding.batch_tokens);

@@ -9,10 +9,9 @@ use serde_json::json;
 
 use super::judge::{by_classes, judge, pixels_of_classes, unseen_warnings};
 use super::model::{SegmentModel, SegmentSizes};
-use crate::classify::check_lengths;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::input::{InputSizes, Parts, Prepared as Data, Reader, Sets};
+use crate::input::{Data, Reader, Sets, Wants, check_lengths};
 use crate::memory;
 use crate::recipe::{Metric, Recipe};
 use crate::run::{Count, Prepared};
@@ -40,7 +39,7 @@ impl SegmentTask {
     /// learned from them.
     pub fn prepare(recipe: &Recipe) -> Result<Self> {
         recipe.check()?;
-        let Data { reader, train, mut dev } = Reader::prepare(recipe, Parts::Masks)?;
+        let Data { reader, train, mut dev } = Reader::prepare(recipe, Wants::Masks)?;
         let classes = train.sets.album().and_then(|album| album.masks.as_ref()).map(|masks| masks.classes().to_vec());
         let classes = classes.unwrap_or_default();
         let dev_names = by_classes(&mut dev, &classes)?;
@@ -89,7 +88,7 @@ impl SegmentTask {
 
 /// What the data decides of a model's size.
 pub(super) fn sizes(reader: &Reader, classes: usize) -> SegmentSizes {
-    SegmentSizes { input: InputSizes { dim: reader.dim(), ..InputSizes::default() }, classes }
+    SegmentSizes { input: reader.sizes(), classes }
 }
 
 impl Prepared for SegmentTask {
