@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::*;
 use serde_json::Value;
@@ -415,27 +415,7 @@ fn threads_and_kills_do_not_change_a_bit() {
             args[place] = threads.into();
             args
         };
-        let of = |out: &str| weights(&room.name(&format!("{name}-{out}")));
-        let start = Instant::now();
-        done(&args("one", "1"));
-        let whole = start.elapsed();
-        done(&args("two", "2"));
-        assert!(of("one") == of("two"), "{name}: one thread or two");
-        let mut child = program().args(args("killed", "2")).spawn().unwrap();
-        let state = room.path(&format!("{name}-killed/checkpoint/state.json"));
-        let wait = Instant::now();
-        while !state.exists() && child.try_wait().unwrap().is_none() {
-            assert!(wait.elapsed() < Duration::from_secs(60), "no checkpoint");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        std::thread::sleep(whole.mul_f64(0.2));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let mut last = args("killed", "1");
-        last.push("--resume".into());
-        done(&last);
-        assert!(of("one") == of("killed"), "{name}: killed and gone on with");
-        assert!(done(&last).contains("nothing was changed"));
+        assert_same_bits(&room, name, &args);
     }
     let of_threads = |threads: &str| {
         let [labels, units] = ["labels", "units"]

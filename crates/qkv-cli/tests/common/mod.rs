@@ -337,3 +337,29 @@ pub(crate) fn signal(name: &str, id: u32) {
     let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {id}")).status().expect("sh");
     assert!(sent.success(), "kill -{name} {id}");
 }
+
+/// Asserts that a run has the same parameters with one thread and with two, and killed and gone on with, and that a finished one is not
+/// changed. `args` are those of the run called `out` with so many threads, into the folder `name-out` of the room.
+pub(crate) fn assert_same_bits(room: &Room, name: &str, args: &dyn Fn(&str, &str) -> Vec<String>) {
+    let of = |out: &str| weights(&room.name(&format!("{name}-{out}")));
+    let start = Instant::now();
+    done(&args("one", "1"));
+    let whole = start.elapsed();
+    done(&args("two", "2"));
+    assert!(of("one") == of("two"), "{name}: one thread or two");
+    let mut child = program().args(args("killed", "2")).spawn().unwrap();
+    let state = room.path(&format!("{name}-killed/checkpoint/state.json"));
+    let wait = Instant::now();
+    while !state.exists() && child.try_wait().unwrap().is_none() {
+        assert!(wait.elapsed() < Duration::from_secs(60), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(whole.mul_f64(0.2));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut last = args("killed", "1");
+    last.push("--resume".into());
+    done(&last);
+    assert!(of("one") == of("killed"), "{name}: killed and gone on with");
+    assert!(done(&last).contains("nothing was changed"));
+}
