@@ -311,6 +311,49 @@ fn what_is_heard_is_written() {
 }
 
 #[test]
+fn each_frame_gets_its_label_in_files_and_in_a_pipe() {
+    let room = Room::new();
+    let (data, out) = (folder(&room, "tones", 8), room.name("model"));
+    let settings = [
+        "model.task=tag",
+        NAMES,
+        "data.test_files=index 0-1",
+        "data.join=[1,3]",
+        "data.join_count=80",
+        "data.background=pause",
+        "input.convolutions=1",
+        "model.window=4",
+        "model.positions=rotary",
+        "training.batch_tokens=800",
+        "training.epochs=8",
+    ];
+    done(&training(&data, &out, &settings));
+    let result = judged(&out, &data, &[]);
+    assert_eq!((&result["task"], &result["examples"]), (&"tag".into(), &80.into()));
+    assert!(number(&result, "accuracy") > 0.9 && number(&result, "f1") > 0.85, "{result}");
+    let (samples, said) = speech(12, 4);
+    let file = room.write("twelve.wav", wav(&samples));
+    let labelled = done(&["predict", &out, &file]);
+    let labels = labelled.lines().map(|line| line.rsplit('\t').next().unwrap()).filter(|label| *label != "pause");
+    assert!(labels.count().abs_diff(said.len()) <= 4, "{said:?}: {labelled}");
+    assert!(labelled.lines().all(|line| line.starts_with(&format!("{file}\t")) && line.split('\t').count() == 4));
+    let piped = with_input(&["predict", &out, "-"], wav(&samples));
+    assert_eq!((piped.status, piped.stderr.as_str()), (Some(0), ""));
+    assert_eq!(piped.stdout, labelled.replace(&format!("{file}\t"), ""), "a pipe has no name");
+    let object = json(&done(&["predict", &out, &file, "--json"]));
+    let stretches = object["stretches"].as_array().unwrap();
+    assert_eq!((stretches.len(), &stretches[0]["start"]), (labelled.lines().count(), &0.0.into()));
+    // A track of one's own is what a model can be judged by.
+    let track: String = labelled.lines().map(|line| line.split_once('\t').unwrap().1.to_owned() + "\n").collect();
+    room.write("twelve.txt", track);
+    let of_itself =
+        judged(&out, &file, &["--set", "data.names=none", "--set", "data.test_files=none", "--set", "data.join=none"]);
+    assert_eq!((&of_itself["accuracy"], &of_itself["examples"]), (&1.0.into(), &1.into()), "{of_itself}");
+    let pooled = [&settings[..], &["model.pooling=mean"]].concat();
+    assert_refused(&qkv(&training(&data, &room.name("other"), &pooled)), 2, &["model.pooling"]);
+}
+
+#[test]
 fn a_pipe_is_heard_as_a_file_is() {
     let (room, model, _) = hearer();
     // Long enough for several pieces.

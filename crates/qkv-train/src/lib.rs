@@ -25,7 +25,9 @@ pub mod weights;
 
 mod arrivals;
 mod checkpoint;
+mod each;
 mod input;
+mod listen;
 mod longest;
 mod numbers;
 mod stack;

@@ -17,6 +17,7 @@ use crate::model_dir::ModelDir;
 use crate::recipe::{InputKind, Recipe, Task};
 use crate::recommend::{Rater, Recommender, recommends};
 use crate::tag::Tagger;
+use crate::tag::each::Labeller;
 use crate::tag::pictures::Segmenter;
 
 /// What the user says of a file that is to be read.
@@ -84,7 +85,7 @@ pub struct Predicted {
 pub type Watch<'a> = &'a mut dyn FnMut(usize, usize);
 
 /// Keys of a finished model's recipe that say how files are read.
-const READING: [&str; 10] = [
+const READING: [&str; 11] = [
     "data.names",
     "data.test_files",
     "data.dev_files",
@@ -95,6 +96,7 @@ const READING: [&str; 10] = [
     "data.join_gap",
     "data.join_seconds",
     "data.join_count",
+    "data.background",
 ];
 
 /// What is done otherwise than when the model was trained.
@@ -130,6 +132,8 @@ pub enum Model {
     Tag(Tagger),
     /// Gives a class to each pixel.
     Segment(Segmenter),
+    /// Gives a label to each plain vector, such as the frames of a recording.
+    Each(Labeller),
     /// Gives a label, or a number, to a whole text.
     Classify(Classifier),
     /// Goes on with a text.
@@ -155,6 +159,7 @@ impl Model {
         overrides.apply(&mut recipe)?;
         Ok(match recipe.model.task {
             Task::Tag if recipe.input.kind == InputKind::Image => Self::Segment(Segmenter::read(&dir, recipe)?),
+            Task::Tag if recipe.input.kind == InputKind::Audio => Self::Each(Labeller::read(&dir, recipe)?),
             Task::Tag => Self::Tag(Tagger::read(&dir, recipe)?),
             Task::Regress if recommends(&recipe) => Self::Rate(Rater::read(&dir, recipe)?),
             Task::Generate if recommends(&recipe) => Self::Recommend(Recommender::read(&dir, recipe)?),
@@ -176,7 +181,7 @@ impl Model {
     /// What it does.
     pub fn task(&self) -> Task {
         match self {
-            Self::Tag(_) | Self::Segment(_) => Task::Tag,
+            Self::Tag(_) | Self::Segment(_) | Self::Each(_) => Task::Tag,
             Self::Classify(classifier) => classifier.recipe().model.task,
             Self::Generate(_) | Self::Translate(_) | Self::Transcribe(_) | Self::Recommend(_) => Task::Generate,
             Self::Rate(_) => Task::Regress,
@@ -188,6 +193,7 @@ impl Model {
         match self {
             Self::Tag(_) => ("sentences", "words"),
             Self::Segment(_) => ("pictures", "pixels"),
+            Self::Each(labeller) => labeller.nouns(),
             Self::Classify(classifier) => classifier.nouns(),
             Self::Generate(_) => ("prompts", "units"),
             Self::Translate(translator) => translator.nouns(),
@@ -212,6 +218,7 @@ impl Model {
         match self {
             Self::Tag(tagger) => tagger.evaluate(one()?, part, kind).map(Into::into),
             Self::Segment(segmenter) => segmenter.evaluate(one()?, part),
+            Self::Each(labeller) => labeller.evaluate(one()?, part),
             Self::Classify(classifier) => classifier.evaluate(one()?, part, kind),
             Self::Generate(generator) => generator.evaluate(one()?, kind),
             Self::Translate(translator) => translator.evaluate(data, part, kind),
@@ -238,6 +245,7 @@ impl Model {
         match self {
             Self::Tag(tagger) => tagger.predict_stream(source, kind, style, out, stop, watch),
             Self::Segment(segmenter) => segmenter.predict_stream(source, style, None, out, stop, watch),
+            Self::Each(labeller) => labeller.predict_stream(source, style, out, stop, watch),
             Self::Classify(classifier) => classifier.predict_stream(source, kind, style, out, stop, watch),
             Self::Generate(generator) => generator.predict_stream(source, kind, style, out, stop, watch),
             Self::Translate(translator) => translator.predict_stream(source, kind, style, out, stop, watch),
@@ -282,7 +290,7 @@ impl Model {
             Self::Classify(classifier) => classifier,
             Self::Generate(generator) => generator,
             Self::Translate(translator) => translator,
-            Self::Segment(_) | Self::Transcribe(_) => return no_text(),
+            Self::Segment(_) | Self::Each(_) | Self::Transcribe(_) => return no_text(),
             Self::Recommend(_) | Self::Rate(_) => {
                 return Err(Error::Recipe(
                     "embed: this model is of items, and vectors are written of texts alone".into(),

@@ -23,6 +23,7 @@ mod resample;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod track;
 mod wav;
 
 pub use decode::{Sound, SoundStream, read_sound};
@@ -34,6 +35,7 @@ pub use perturb::{PerturbOptions, perturb};
 pub use recordings::{Recording, RecordingOptions, read_recordings};
 pub use resample::Resampler;
 pub use stream::{FrameStream, Stacker, stack};
+pub use track::{Stretch, read_track, track_of};
 
 /// The endings of files that [`read_sound`] can read, for [`ListOptions::endings`](crate::ListOptions::endings).
 pub const SOUND_ENDINGS: &[&str] = &["wav", "wave", "flac", "mp3", "ogg", "oga"];

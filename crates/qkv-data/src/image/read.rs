@@ -14,7 +14,7 @@ use super::idx::{self, IdxPair};
 use super::masks::{Mask, Masks, decode_mask, read_classes};
 use super::patches::{check_patches, check_stored};
 use super::{Colour, Picture, PictureOptions, Pictures, read_picture};
-use crate::builtin::{self, Part, Scene, SceneOptions};
+use crate::builtin::{self, Part, Scene};
 use crate::error::{Error, Result};
 use crate::examples::listed;
 use crate::listing::{ListOptions, Listed, list_files, part_named};
@@ -79,7 +79,9 @@ pub struct SegmentedSet {
 ///
 /// - a folder or a manifest, listed as [`list_files`] says with `list` (without endings, those of [`PICTURE_ENDINGS`]);
 /// - a folder of IDX files, such as MNIST's four, or one IDX file of pictures beside its labels;
-/// - `builtin:scenes`, all parts as by [`SceneOptions::default`]: descriptions as texts, questions and answers as fields.
+/// - `builtin:scenes`, as by [`ListOptions::scenes`]: descriptions as texts, questions and answers as fields.
+///
+/// Of parts that `list` does not want nothing is read or drawn.
 ///
 /// # Errors
 ///
@@ -91,7 +93,7 @@ pub fn read_pictures(source: impl Into<Source>, options: &PictureOptions, list: 
         Source::Builtin(name) => {
             let mut store = Store::new(options)?;
             let mut items = Vec::new();
-            for (item, scene) in builtin_scenes(&name)? {
+            for (item, scene) in builtin_scenes(&name, list)? {
                 store.push(&item.name, scene.picture)?;
                 items.push(item);
             }
@@ -107,7 +109,7 @@ pub fn read_pictures(source: impl Into<Source>, options: &PictureOptions, list: 
         }
         Source::Stdin => Err(from_stdin()),
         Source::File(path) => match idx_pairs(&path)? {
-            Some(pairs) => read_idx_set(&pairs, options, list.need_labels),
+            Some(pairs) => read_idx_set(&pairs, options, list),
             None => {
                 let files = list_files(&path, &with_endings(list))?;
                 let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
@@ -132,7 +134,7 @@ pub fn read_pictures(source: impl Into<Source>, options: &PictureOptions, list: 
 pub fn read_segmented(source: impl Into<Source>, options: &PictureOptions, list: &ListOptions) -> Result<SegmentedSet> {
     check_resize(options.resize)?;
     match source.into() {
-        Source::Builtin(name) => segmented_scenes(&name, options),
+        Source::Builtin(name) => segmented_scenes(&name, options, list),
         Source::Stdin => Err(from_stdin()),
         Source::File(path) => {
             let list = with_endings(list);
@@ -233,14 +235,18 @@ fn idx_pairs(path: &Path) -> Result<Option<Vec<IdxPair>>> {
     Ok(idx::is_images(&name).then(|| vec![idx::idx_pair(path)]))
 }
 
-fn read_idx_set(pairs: &[IdxPair], options: &PictureOptions, need_labels: bool) -> Result<PictureSet> {
+fn read_idx_set(pairs: &[IdxPair], options: &PictureOptions, list: &ListOptions) -> Result<PictureSet> {
     let mut store = Store::new(options)?;
     let mut items = Vec::new();
     // A single file may be all that there is, whatever part it is named after.
     let has_parts = pairs.len() > 1;
     for pair in pairs {
+        let part = if has_parts { pair.part.or(Some(Part::Train)) } else { pair.part };
+        if has_parts && !list.wants(part) {
+            continue;
+        }
         let file = Source::from(&pair.images).name();
-        if need_labels && pair.labels.is_none() {
+        if list.need_labels && pair.labels.is_none() {
             let mend = "put the file of labels beside it, named alike with labels for images and idx1 for idx3";
             return Err(Error::unusable(&file, "has no labels, but labels are needed here", mend));
         }
@@ -255,15 +261,14 @@ fn read_idx_set(pairs: &[IdxPair], options: &PictureOptions, need_labels: bool) 
             };
             store.push(&name, if let Some(colour) = options.colour { picture.into_colour(colour) } else { picture })?;
             let label = labels.as_ref().map(|labels| labels[index].to_string());
-            let part = if has_parts { pair.part.or(Some(Part::Train)) } else { pair.part };
             items.push(PictureItem { name, label, text: None, part, fields: Vec::new() });
         }
     }
     Ok(PictureSet { pictures: store.finish()?, items })
 }
 
-/// The scenes of all parts.
-fn builtin_scenes(name: &str) -> Result<Vec<(PictureItem, Scene)>> {
+/// The scenes of the parts that are wanted.
+fn builtin_scenes(name: &str, list: &ListOptions) -> Result<Vec<(PictureItem, Scene)>> {
     if name != "scenes" {
         return Err(match builtin::held(name) {
             Some(held) => {
@@ -275,7 +280,10 @@ fn builtin_scenes(name: &str) -> Result<Vec<(PictureItem, Scene)>> {
     }
     let mut all = Vec::new();
     for (part, part_name) in [(Part::Train, "train"), (Part::Dev, "dev"), (Part::Test, "test")] {
-        for (index, scene) in builtin::scenes(&SceneOptions::default(), part)?.into_iter().enumerate() {
+        if !list.wants(Some(part)) {
+            continue;
+        }
+        for (index, scene) in builtin::scenes(&list.scenes, part)?.into_iter().enumerate() {
             let fields = [("question", &scene.question), ("answer", &scene.answer)];
             let item = PictureItem {
                 name: format!("builtin:scenes:{part_name}:{index}"),
@@ -290,10 +298,10 @@ fn builtin_scenes(name: &str) -> Result<Vec<(PictureItem, Scene)>> {
     Ok(all)
 }
 
-fn segmented_scenes(name: &str, options: &PictureOptions) -> Result<SegmentedSet> {
+fn segmented_scenes(name: &str, options: &PictureOptions, list: &ListOptions) -> Result<SegmentedSet> {
     let mut store = Store::new(options)?;
     let (mut items, mut masks) = (Vec::new(), Vec::new());
-    for (item, scene) in builtin_scenes(name)? {
+    for (item, scene) in builtin_scenes(name, list)? {
         let (height, width) = (scene.picture.height(), scene.picture.width());
         let mask = Mask { height, width, values: scene.mask };
         masks.push((item.name.clone(), resized(mask, options)));
@@ -322,7 +330,7 @@ fn paired_folders(folder: &Path, list: &ListOptions) -> Result<(Vec<Listed>, Vec
         };
         let images = root.join("images");
         // Folders that are called as parts are found by the listing; the rules are for pictures alone.
-        let mut found = list_files(&images, &ListOptions { need_labels: false, ..list.clone() })?;
+        let mut found = list_files(&images, &ListOptions { need_labels: false, parts: None, ..list.clone() })?;
         let all_masks = ListOptions { endings: list.endings, ..ListOptions::default() };
         let stems = by_stem(&mask_folder, &list_files(&mask_folder, &all_masks)?)?;
         for file in &mut found {
@@ -334,7 +342,7 @@ fn paired_folders(folder: &Path, list: &ListOptions) -> Result<(Vec<Listed>, Vec
     if files.iter().any(|file| file.part.is_some()) {
         files.iter_mut().for_each(|file| file.part = file.part.or(Some(Part::Train)));
     }
-    Ok((files, masks))
+    Ok(files.into_iter().zip(masks).filter(|(file, _)| list.wants(file.part)).unzip())
 }
 
 /// The folders that hold a folder `images`: this one, or those in it that are called as parts are.

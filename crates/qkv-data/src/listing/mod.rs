@@ -29,6 +29,7 @@ use crate::examples::ending;
 use crate::source::Source;
 
 pub use crate::builtin::Part as ListedPart;
+use crate::builtin::SceneOptions;
 pub use names::NamePattern;
 use rules::Rule;
 
@@ -86,6 +87,18 @@ pub struct ListOptions {
     pub need_labels: bool,
     /// The columns of a manifest, where they have other names than the usual ones.
     pub columns: ManifestColumns,
+    /// The parts that are wanted, all if `None`: nothing of another part is opened. Where nothing says anything of parts, all is wanted.
+    pub parts: Option<&'static [ListedPart]>,
+    /// Which scenes `builtin:scenes` are.
+    pub scenes: SceneOptions,
+}
+
+impl ListOptions {
+    /// Whether what is of `part` is wanted.
+    #[must_use]
+    pub fn wants(&self, part: Option<ListedPart>) -> bool {
+        part.is_none_or(|part| self.parts.is_none_or(|parts| parts.contains(&part)))
+    }
 }
 
 /// How a manifest is read. A column that is not named is found by its usual names, whatever their capitals.
@@ -134,6 +147,7 @@ pub fn list_files(set: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Li
         files.iter_mut().try_for_each(|file| add_fields(file, pattern))?;
     }
     apply_rules(&mut files, options)?;
+    files.retain(|file| options.wants(file.part));
     if options.need_labels
         && let Some(file) = files.iter().find(|file| file.label.is_none())
     {

@@ -322,7 +322,7 @@ mod tests {
                 values[2 * dim] += if other { 1.0 } else { 0.0 };
                 let grids = if is_picture { vec![Grid::new(2, 3), Grid::new(1, 2)] } else { Vec::new() };
                 let offsets = Offsets::from_lengths([6, 2]);
-                model.read_sets(&Batch::Vectors(VectorBatch { values, dim, offsets, grids }), pass)
+                model.read_sets(&Batch::Vectors(VectorBatch { values, dim, offsets, grids, targets: Vec::new() }), pass)
             }
         })
     }

@@ -7,14 +7,19 @@
 //! A task knows the types of this module and nothing of what they hold: a new kind of input is a new file here, and one more variant
 //! of [`Reader`], [`Sets`] and [`Batch`]. What a task makes of its vectors is the task's own.
 
+mod classes;
 mod embedding;
 mod pictures;
 mod reader;
 mod sets;
 mod sounds;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tracks;
 mod units;
 
 pub(crate) use embedding::{InputEmbedding, InputSizes, with_first};
 pub(crate) use reader::{Data, Examples, Reader, Wants, check_lengths, nouns};
 pub(crate) use sets::{Batch, Sets, VectorBatch};
+pub(crate) use sounds::SoundOptions;
 pub(crate) use units::{Units, noun};

@@ -4,6 +4,7 @@ use qkv_data::image::{self, AugmentOptions, PatchOptions, PictureOptions};
 use qkv_data::listing::ListOptions;
 
 use super::Wants;
+use super::reader::Purpose;
 use crate::recipe::{Colour, InputKind, Recipe};
 
 /// How pictures are read and cut, before anything of them is known.
@@ -33,11 +34,13 @@ pub(super) fn vary(recipe: &Recipe) -> AugmentOptions {
     }
 }
 
-/// How a folder of files, or a manifest, is listed, of which `wanted` is wanted.
-pub(super) fn list_options(recipe: &Recipe, (wanted, trains): (Wants, bool), need_labels: bool) -> ListOptions {
+/// How a folder of files, or a manifest, is listed, for what.
+pub(super) fn list_options(recipe: &Recipe, purpose: Purpose, need_labels: bool) -> ListOptions {
+    let wanted = purpose.wanted;
     let data = &recipe.data;
     // Who judges may have one part alone.
-    let mut options = ListOptions { need_labels, may_take_none: !trains, ..ListOptions::default() };
+    let mut options =
+        ListOptions { need_labels, may_take_none: !purpose.trains, parts: purpose.parts, ..ListOptions::default() };
     options.columns.encoding = data.encoding.clone();
     // Of what is only to be answered nothing has to be known.
     if wanted != Wants::Nothing {
@@ -46,6 +49,7 @@ pub(super) fn list_options(recipe: &Recipe, (wanted, trains): (Wants, bool), nee
         options.test = data.test_files.clone();
         options.columns.label = data.label.clone();
     }
+    options.scenes.train = data.builtin_count;
     options.columns.text =
         data.text.clone().filter(|_| wanted != Wants::Nothing || recipe.input.kind == InputKind::ImageText);
     options

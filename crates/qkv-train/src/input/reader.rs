@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use qkv::random::Key;
-use qkv_data::audio::{FrameOptions, Normalise, Recording, RecordingOptions, SOUND_ENDINGS, Scale, read_recordings};
+use qkv_data::audio::{FrameOptions, Normalise, RecordingOptions, SOUND_ENDINGS, Scale, read_recordings};
 use qkv_data::builtin::Part;
 use qkv_data::image::{Masks, PatchOptions, PictureItem, PictureOptions, Pictures, read_pictures, read_segmented};
-use qkv_data::listing::{Listed, ListedPart, list_files};
+use qkv_data::listing::{Listed, list_files};
 use qkv_data::{EncodedSentences, LabelledText, Source, carve};
 use serde_json::{Value, json};
 
 use super::pictures::{list_options, picture_options, vary};
 use super::sets::Album;
-use super::sounds::{SoundOptions, Sounds, from_stdin, join_options, needs_samples};
+use super::sounds::{Recorded, SoundOptions, Sounds, from_stdin, join_options, needs_samples};
+use super::tracks::Tracks;
 use super::{InputSizes, Sets, Units, noun};
 use crate::error::{Error, Result};
 use crate::recipe::{InputKind, Recipe};
@@ -61,8 +62,37 @@ pub(crate) enum Wants {
     Texts,
     /// The class of each of its pixels.
     Masks,
+    /// The class of each of its vectors.
+    Each,
     /// Nothing: it is what is asked of a model.
     Nothing,
+}
+
+/// What files are read for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purpose {
+    pub(super) wanted: Wants,
+    /// Whether a model is trained on them.
+    pub(super) trains: bool,
+    /// Of which parts nothing else is read, all if `None`.
+    pub(super) parts: Option<&'static [Part]>,
+}
+
+impl Purpose {
+    /// To train a model, which does not see what it will be judged by; or else to choose the best of its states.
+    fn training(wanted: Wants, trains: bool) -> Self {
+        Self { wanted, trains, parts: Some(&[Part::Train, Part::Dev]) }
+    }
+
+    /// To judge a finished model by one part, or to answer all that is there.
+    fn using(wanted: Wants, part: Part) -> Self {
+        let parts: &[Part] = match part {
+            Part::Train => &[Part::Train],
+            Part::Dev => &[Part::Dev],
+            Part::Test => &[Part::Test],
+        };
+        Self { wanted, trains: false, parts: (wanted != Wants::Nothing).then_some(parts) }
+    }
 }
 
 impl Reader {
@@ -72,7 +102,7 @@ impl Reader {
     /// If the recipe names no training data, it cannot be read, or an example is without what is wanted.
     pub(crate) fn prepare(recipe: &Recipe, wanted: Wants) -> Result<Data> {
         let train_path = recipe.train_path()?;
-        let read = read(recipe, train_path, &Asks::of(recipe), (wanted, true))?;
+        let read = read(recipe, train_path, &Asks::of(recipe), Purpose::training(wanted, true))?;
         let of_part = |part| places(&read.items, part);
         let mut train = match has_parts(&read.items) {
             true => of_part(Part::Train),
@@ -82,7 +112,9 @@ impl Reader {
             return Err(Error::Training(format!("{train_path}: none of its examples is of the train part")));
         }
         let dev_read = match recipe.dev_path()? {
-            Some(path) => Some((path, self::read(recipe, path, &read.media.asks(recipe), (wanted, false))?)),
+            Some(path) => {
+                Some((path, self::read(recipe, path, &read.media.asks(recipe), Purpose::training(wanted, false))?))
+            }
             None => None,
         };
         let dev: Vec<usize> = match &dev_read {
@@ -132,7 +164,7 @@ impl Reader {
             Self::Sounds(options) => Asks::Sounds(options.frames.clone()),
             Self::Pictures(options) | Self::Asked(options, _) => Asks::Pictures(options.clone()),
         };
-        let read = read(recipe, path, &asks, (wanted, false))?;
+        let read = read(recipe, path, &asks, Purpose::using(wanted, part))?;
         let which = match has_parts(&read.items) && wanted != Wants::Nothing {
             true => places(&read.items, part),
             false => (0..read.items.len()).collect(),
@@ -155,14 +187,14 @@ impl Reader {
     ) -> Result<Examples> {
         let mut labelled: Vec<LabelledText> = which.iter().map(|&place| items[place].labelled.clone()).collect();
         let sets = match (self, media) {
-            (Self::Sounds(options), Media::Sounds(recordings)) => match join_options(recipe).filter(|_| joins) {
-                None => Sets::Sounds(Sounds::whole(options.clone(), recordings.clone(), which)?),
+            (Self::Sounds(options), Media::Sounds(recorded)) => match join_options(recipe).filter(|_| joins) {
+                None => Sets::Sounds(Sounds::whole(options.clone(), recorded.clone(), which)?),
                 Some(join) => {
                     let count = recipe.data.join_count.unwrap_or(which.len());
                     // Other strings for judging than for training, also of the same recordings.
                     let key = Key::new(recipe.training.seed).fold(JOIN_STREAM).fold(u64::from(!train));
                     let strings = (which, count);
-                    let (sounds, of) = Sounds::joined(options.clone(), recordings.clone(), strings, join, key)?;
+                    let (sounds, of) = Sounds::joined(options.clone(), recorded.clone(), strings, join, key)?;
                     labelled = of.iter().enumerate().map(|(number, of)| joined_label(items, number, of)).collect();
                     Sets::Sounds(sounds)
                 }
@@ -310,7 +342,7 @@ impl Asks {
 
 /// What files hold.
 enum Media {
-    Sounds(Arc<Vec<Recording>>),
+    Sounds(Recorded),
     /// And, where they were asked for, the class of each pixel.
     Pictures(Arc<Pictures>, Option<Arc<Masks>>),
 }
@@ -329,7 +361,7 @@ impl Media {
     /// The reader that the training examples `train` decide, and these as it reads them.
     fn settled(self, recipe: &Recipe, train: &[usize], units: Option<Units>) -> Result<(Reader, Self)> {
         let reader = match &self {
-            Self::Sounds(recordings) => {
+            Self::Sounds(Recorded { recordings, .. }) => {
                 let frames = SoundOptions::frames(recipe);
                 let scale = Scale::of(train.iter().map(|&place| &recordings[place].frames[..]), frames.frame_dim());
                 Reader::Sounds(Arc::new(SoundOptions { frames, scale }))
@@ -350,10 +382,10 @@ impl Media {
     /// These as the reader reads them: by the mean and deviation of its training.
     fn by(self, reader: &Reader) -> Result<Self> {
         Ok(match (self, reader) {
-            (Self::Sounds(recordings), Reader::Sounds(options)) if options.frames.normalise == Normalise::Corpus => {
-                let mut recordings = Arc::unwrap_or_clone(recordings);
+            (Self::Sounds(recorded), Reader::Sounds(options)) if options.frames.normalise == Normalise::Corpus => {
+                let mut recordings = Arc::unwrap_or_clone(recorded.recordings);
                 recordings.iter_mut().for_each(|recording| options.scale.apply(&mut recording.frames));
-                Self::Sounds(Arc::new(recordings))
+                Self::Sounds(Recorded { recordings: Arc::new(recordings), ..recorded })
             }
             (Self::Pictures(pictures, masks), Reader::Pictures(options) | Reader::Asked(options, _)) => {
                 let standard = options.patches.standard.clone();
@@ -388,13 +420,14 @@ impl Item {
     }
 }
 
-fn read(recipe: &Recipe, path: &str, asks: &Asks, (wanted, trains): (Wants, bool)) -> Result<Read> {
+fn read(recipe: &Recipe, path: &str, asks: &Asks, purpose: Purpose) -> Result<Read> {
+    let wanted = purpose.wanted;
     match asks {
-        Asks::Sounds(frames) => read_sounds(recipe, path, frames, (wanted, trains)),
+        Asks::Sounds(frames) => read_sounds(recipe, path, frames, purpose),
         Asks::Pictures(options) => {
             let asked = recipe.input.kind == InputKind::ImageText;
             // What is asked has its answer in another place than a label may be.
-            let list = list_options(recipe, (wanted, trains), wanted == Wants::Labels && !asked);
+            let list = list_options(recipe, purpose, wanted == Wants::Labels && !asked);
             let (items, pictures, masks) = match wanted {
                 Wants::Masks => {
                     let set = read_segmented(path, options, &list)?;
@@ -412,11 +445,12 @@ fn read(recipe: &Recipe, path: &str, asks: &Asks, (wanted, trains): (Wants, bool
     }
 }
 
-fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trains): (Wants, bool)) -> Result<Read> {
+fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, purpose: Purpose) -> Result<Read> {
+    let wanted = purpose.wanted;
     if path == "-" && wanted == Wants::Nothing {
         let labelled = LabelledText { text: "standard input".into(), label: None, line: 1 };
-        let recordings = vec![from_stdin(frames)?];
-        return Ok(Read { items: vec![Item { labelled, part: None }], media: Media::Sounds(Arc::new(recordings)) });
+        let recorded = Recorded { recordings: Arc::new(vec![from_stdin(frames)?]), tracks: None };
+        return Ok(Read { items: vec![Item { labelled, part: None }], media: Media::Sounds(recorded) });
     }
     if let Source::Builtin(name) = Source::parse(path) {
         return Err(Error::Training(format!(
@@ -424,20 +458,20 @@ fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trai
         )));
     }
     let joins = join_options(recipe).is_some();
-    let mut list =
-        list_options(recipe, (wanted, trains), wanted == Wants::Labels || (joins && wanted != Wants::Nothing));
+    let mut list = list_options(recipe, purpose, wanted == Wants::Labels || (joins && wanted == Wants::Texts));
     list.endings = SOUND_ENDINGS;
-    let mut files = list_files(path, &list)?;
-    if trains {
-        // Nothing of the test part is even opened.
-        files.retain(|file| file.part != Some(ListedPart::Test));
-    }
+    let files = list_files(path, &list)?;
     let options = RecordingOptions {
-        samples: wanted != Wants::Nothing && needs_samples(recipe, trains),
+        samples: wanted != Wants::Nothing && needs_samples(recipe, purpose.trains),
         ..RecordingOptions::default()
     };
     let never = AtomicBool::new(false);
     let recordings = read_recordings(&files, frames, &options, &|_| {}, &never)?.unwrap_or_default();
+    let between = (recipe.data.background.as_deref(), recipe.input.convolutions);
+    let tracks = match wanted {
+        Wants::Each => Some(Arc::new(Tracks::read(path, &files, &recordings, between)?)),
+        _ => None,
+    };
     let item = |(place, file): (usize, Listed)| {
         let name = file.name();
         let label = match wanted {
@@ -447,15 +481,10 @@ fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, (wanted, trai
             })?),
             _ => file.label,
         };
-        let part = file.part.map(|part| match part {
-            ListedPart::Train => Part::Train,
-            ListedPart::Dev => Part::Dev,
-            ListedPart::Test => Part::Test,
-        });
-        Ok(Item { labelled: LabelledText { text: name, label, line: place + 1 }, part })
+        Ok(Item { labelled: LabelledText { text: name, label, line: place + 1 }, part: file.part })
     };
     let items = files.into_iter().enumerate().map(item).collect::<Result<_>>()?;
-    Ok(Read { items, media: Media::Sounds(Arc::new(recordings)) })
+    Ok(Read { items, media: Media::Sounds(Recorded { recordings: Arc::new(recordings), tracks }) })
 }
 
 fn to_item(path: &str, place: usize, item: PictureItem, asks: bool, wanted: Wants) -> Result<Item> {

@@ -52,7 +52,7 @@ impl Album {
         let which: Vec<usize> = indices.iter().map(|&index| self.which[index]).collect();
         let batch = self.pictures.batch(&which, key.map(|key| (&self.vary, key)));
         let grids = batch.grids.iter().map(|&(rows, columns)| Grid::new(rows, columns)).collect();
-        VectorBatch { values: batch.values, dim: batch.width, offsets: batch.offsets, grids }
+        VectorBatch { values: batch.values, dim: batch.width, offsets: batch.offsets, grids, targets: Vec::new() }
     }
 
     fn add_content(&self, content: &mut Vec<u8>) {
@@ -85,6 +85,18 @@ pub(crate) struct VectorBatch {
     pub(crate) offsets: Offsets,
     /// How the vectors of each set lie in its picture; empty where they are one behind the other.
     pub(crate) grids: Vec<Grid>,
+    /// The class of each vector that comes out of a model, `NONE` where there is none; empty where vectors have no classes.
+    pub(crate) targets: Vec<u32>,
+}
+
+impl Batch {
+    /// The class of each vector that comes out of a model; empty where vectors have none.
+    pub(crate) fn targets(&self) -> &[u32] {
+        match self {
+            Self::Vectors(vectors) => &vectors.targets,
+            Self::Texts(_) | Self::Asked(..) => &[],
+        }
+    }
 }
 
 impl VectorBatch {
@@ -172,6 +184,22 @@ impl Sets {
         let which: Vec<usize> = indices.iter().map(|&index| album.which[index]).collect();
         let vary = key.map(|key| (&album.vary, key.fold(VARYING_STREAM)));
         masks.pixel_targets(&which, album.pictures.options().patch, vary)
+    }
+
+    /// The classes that their vectors have, by their names and sorted; empty where vectors have none.
+    pub(crate) fn class_names(&self) -> Vec<String> {
+        match self {
+            Self::Sounds(sounds) => sounds.class_names(),
+            Self::Texts(_) | Self::Pictures(_) | Self::Asked(..) => Vec::new(),
+        }
+    }
+
+    /// Numbers the classes of vectors as `known`, and others behind; what all are called then.
+    pub(crate) fn number_classes(&mut self, known: &[String]) -> Vec<String> {
+        match self {
+            Self::Sounds(sounds) => sounds.number_classes(known),
+            Self::Texts(_) | Self::Pictures(_) | Self::Asked(..) => known.to_vec(),
+        }
     }
 
     /// All that a model sees of them, as bytes to be hashed.

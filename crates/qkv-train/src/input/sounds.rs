@@ -6,13 +6,14 @@ use qkv::Offsets;
 use qkv::random::Key;
 use qkv_data::Source;
 use qkv_data::audio::{
-    FrameOptions, Framer, JoinLength, JoinOptions, MaskOptions, Normalise, PerturbOptions, Recording, RecordingOptions,
-    Scale, Spoken, join, mask, perturb, read_sound, stack,
+    FrameOptions, Framer, JoinLength, JoinOptions, Joined, MaskOptions, Normalise, PerturbOptions, Recording,
+    RecordingOptions, Scale, Spoken, join, mask, perturb, read_sound, stack,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::VectorBatch;
+use super::tracks::{Stretch, Tracks};
 use crate::error::Result;
 use crate::recipe::{self, Features, Recipe, Training};
 
@@ -129,6 +130,21 @@ pub(crate) struct Sounds {
     takes: Takes,
     /// Vectors of each.
     lengths: Vec<usize>,
+    /// What each vector is, if that is what is learned.
+    tracks: Option<Arc<Tracks>>,
+}
+
+/// Recordings, and the tracks of each if they were asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Recorded {
+    pub(super) recordings: Arc<Vec<Recording>>,
+    pub(super) tracks: Option<Arc<Tracks>>,
+}
+
+/// What goes into a batch for one example.
+struct Row {
+    values: Vec<f32>,
+    targets: Vec<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -146,12 +162,12 @@ impl Sounds {
     /// If frames cannot be made so.
     pub(super) fn whole(
         options: Arc<SoundOptions>,
-        recordings: Arc<Vec<Recording>>,
+        Recorded { recordings, tracks }: Recorded,
         which: Vec<usize>,
     ) -> Result<Self> {
         let rows = |&place: &usize| recordings[place].frames.len().div_ceil(options.frames.row_dim());
         let lengths = which.iter().map(rows).collect();
-        Ok(Self { framing: Framing::new(options)?, recordings, takes: Takes::Whole(which), lengths })
+        Ok(Self { framing: Framing::new(options)?, recordings, takes: Takes::Whole(which), lengths, tracks })
     }
 
     /// `count` strings of the recordings `of`, and of which recordings each is made.
@@ -160,19 +176,20 @@ impl Sounds {
     /// If no strings can be made of them.
     pub(super) fn joined(
         options: Arc<SoundOptions>,
-        recordings: Arc<Vec<Recording>>,
+        Recorded { recordings, tracks }: Recorded,
         (of, count): (Vec<usize>, usize),
         join: JoinOptions,
         key: Key,
     ) -> Result<(Self, Vec<Vec<usize>>)> {
         let takes = Takes::Joined { of, options: join, key };
-        let mut sounds = Self { framing: Framing::new(options.clone())?, recordings, takes, lengths: Vec::new() };
+        let framing = Framing::new(options.clone())?;
+        let mut sounds = Self { framing, recordings, takes, lengths: Vec::new(), tracks };
         let frames = &options.frames;
         let made: Vec<(usize, Vec<usize>)> = (0..count)
             .into_par_iter()
             .map(|number| {
-                let (samples, of) = sounds.string(number)?;
-                Ok((frames.frame_count(samples.len()).div_ceil(frames.stack), of))
+                let joined = sounds.string(number)?;
+                Ok((frames.frame_count(joined.samples.len()).div_ceil(frames.stack), joined.recordings))
             })
             .collect::<Result<_>>()?;
         let (lengths, of) = made.into_iter().unzip();
@@ -190,38 +207,53 @@ impl Sounds {
         self.lengths.clone()
     }
 
-    /// The samples of string `number`, and of which recordings it is made.
-    fn string(&self, number: usize) -> Result<(Vec<f32>, Vec<usize>)> {
+    /// String `number`; which recordings it is made of is said by their places among all.
+    fn string(&self, number: usize) -> Result<Joined> {
         let Takes::Joined { of, options, key } = &self.takes else { unreachable!("strings are joined") };
         let spoken: Vec<Spoken> =
             of.iter().map(|&place| Spoken { samples: samples(&self.recordings[place]), label: 0 }).collect();
         let joined = join(&spoken, self.framing.options.frames.rate, options, key.fold(number as u64))?;
-        Ok((joined.samples, joined.recordings.into_iter().map(|place| of[place]).collect()))
+        Ok(Joined { recordings: joined.recordings.iter().map(|&place| of[place]).collect(), ..joined })
     }
 
     /// The examples `indices`, packed; changed and masked as `training` says where it is given.
     pub(super) fn batch(&self, indices: &[usize], training: Option<(&Training, Key)>) -> VectorBatch {
         let dim = self.framing.options.frames.row_dim();
-        let rows: Vec<Vec<f32>> = indices.par_iter().map(|&index| self.rows(index, training)).collect();
-        let offsets = Offsets::from_lengths(rows.iter().map(|rows| rows.len() / dim));
-        VectorBatch { values: rows.concat(), dim, offsets, grids: Vec::new() }
+        let rows: Vec<Row> = indices.par_iter().map(|&index| self.row(index, training)).collect();
+        let offsets = Offsets::from_lengths(rows.iter().map(|row| row.values.len() / dim));
+        let (mut values, mut targets) = (Vec::with_capacity(offsets.tokens() * dim), Vec::new());
+        for row in rows {
+            values.extend_from_slice(&row.values);
+            targets.extend_from_slice(&row.targets);
+        }
+        VectorBatch { values, dim, offsets, grids: Vec::new(), targets }
     }
 
     /// The vectors of one example.
-    fn rows(&self, index: usize, training: Option<(&Training, Key)>) -> Vec<f32> {
+    fn row(&self, index: usize, training: Option<(&Training, Key)>) -> Row {
         let frames = &self.framing.options.frames;
         let training = training.map(|(training, key)| (training, key.fold(index as u64)));
+        // The frames of samples, and how much faster than these they are.
         let change = |samples: &[f32]| match training {
             Some((training, key)) if training.speed > 0.0 || training.noise > 0.0 => {
-                self.framing.frames(&perturb(samples, &perturbations(training), key.fold(0)))
+                let changed = perturb(samples, &perturbations(training), key.fold(0));
+                (self.framing.frames(&changed), samples.len() as f64 / changed.len().max(1) as f64)
             }
-            _ => self.framing.frames(samples),
+            _ => (self.framing.frames(samples), 1.0),
         };
         let changes = training.is_some_and(|(training, _)| training.speed > 0.0 || training.noise > 0.0);
-        let mut found = match &self.takes {
-            Takes::Whole(which) if changes => change(samples(&self.recordings[which[index]])),
-            Takes::Whole(which) => self.recordings[which[index]].frames.clone(),
-            Takes::Joined { .. } => change(&self.string(index).expect("it was made before").0),
+        let stretches;
+        let ((mut found, speed), stretches) = match &self.takes {
+            Takes::Whole(which) => {
+                let (recording, tracks) = (&self.recordings[which[index]], self.tracks.as_ref());
+                let found = if changes { change(samples(recording)) } else { (recording.frames.clone(), 1.0) };
+                (found, tracks.map(|tracks| tracks.of(which[index])))
+            }
+            Takes::Joined { .. } => {
+                let joined = self.string(index).expect("it was made before");
+                stretches = self.tracks.as_ref().map(|tracks| self.stretches(tracks, &joined));
+                (change(&joined.samples), stretches.as_deref())
+            }
         };
         if let Some((training, key)) = training
             && training.time_masks + training.band_masks > 0
@@ -235,7 +267,32 @@ impl Sounds {
             };
             mask(&mut found, frames.frame_dim(), frames.feature_dim(), &options, key.fold(1));
         }
-        stack(&found, frames.frame_dim(), frames.stack)
+        let values = stack(&found, frames.frame_dim(), frames.stack);
+        let targets = match (&self.tracks, stretches) {
+            (Some(tracks), Some(stretches)) => {
+                tracks.targets(stretches, values.len() / frames.row_dim(), frames, speed)
+            }
+            _ => Vec::new(),
+        };
+        Row { values, targets }
+    }
+
+    /// What is heard from when to when in a string.
+    fn stretches(&self, tracks: &Tracks, joined: &Joined) -> Vec<Stretch> {
+        let seconds = |samples: usize| samples as f64 / f64::from(self.framing.options.frames.rate);
+        let parts = joined.recordings.iter().zip(&joined.places);
+        tracks.joined(parts.map(|(&recording, place)| (recording, seconds(place.start), seconds(place.end))))
+    }
+
+    /// What the vectors are called, where that is learned.
+    pub(super) fn class_names(&self) -> Vec<String> {
+        let (Takes::Whole(which) | Takes::Joined { of: which, .. }) = &self.takes;
+        self.tracks.as_ref().map(|tracks| tracks.names_in(which)).unwrap_or_default()
+    }
+
+    /// Numbers classes as `known`, and others behind; what all are called then.
+    pub(super) fn number_classes(&mut self, known: &[String]) -> Vec<String> {
+        self.tracks.as_mut().map_or_else(|| known.to_vec(), |tracks| Arc::make_mut(tracks).number_by(known))
     }
 
     /// All that a model sees of them, as bytes to be hashed.

@@ -126,6 +126,10 @@ impl Recipe {
             data.train_share > 0.0 && data.train_share <= 1.0,
             "data.train_share is a share of the training part: above 0, at most 1",
         );
+        demand(
+            (1..=10_000_000).contains(&data.builtin_count),
+            "data.builtin_count must be from 1 to ten million examples",
+        );
         demand((1..=256).contains(&input.patch), "input.patch must be from 1 to 256 pixels");
         demand(
             input.resize.is_none_or(|sides| sides.iter().all(|side| (1..=8192).contains(side))),
@@ -225,9 +229,9 @@ impl Recipe {
                 return refuse("model.relative_range must be at most 100 rows or columns of a picture");
             }
         }
-        if model.task == Task::Tag && input.kind == InputKind::Audio {
+        if self.data.background.is_some() && !(model.task == Task::Tag && input.kind == InputKind::Audio) {
             return refuse(
-                "model.task = \"tag\" gives labels to words and pixels, not yet to frames: choose classify, or generate with model.output = \"ctc\"",
+                "data.background is of frames that get labels: set model.task = \"tag\" and input.kind = \"audio\"",
             );
         }
         if input.kind == InputKind::ImageText && !matches!(model.task, Task::Classify | Task::Regress) {
@@ -257,9 +261,9 @@ impl Recipe {
         if data_joins(&self.data) && input.kind != InputKind::Audio {
             return refuse("data.join is of recordings: set input.kind = \"audio\"");
         }
-        if data_joins(&self.data) && model.task != Task::Generate {
+        if data_joins(&self.data) && !matches!(model.task, Task::Generate | Task::Tag) {
             return refuse(
-                "data.join makes strings, and what is wanted of one is written: set model.task = \"generate\"",
+                "data.join makes strings, of which what is heard is written or marked: set model.task = \"generate\" or \"tag\"",
             );
         }
         match model.task {
@@ -270,6 +274,7 @@ impl Recipe {
             Task::Tag if training.metric == Some(Metric::MeanIou) => {
                 refuse("training.metric = \"mean_iou\" is of pixels: set input.kind = \"image\"")
             }
+            Task::Tag if input.kind == InputKind::Audio => self.check_each(),
             Task::Tag if input.unit != Unit::Words => {
                 refuse("model.task = \"tag\" gives labels to words: leave out input.unit")
             }
@@ -326,6 +331,23 @@ impl Recipe {
             return refuse(
                 "training.metric = \"f1\" is of words and of whole pictures: of pixels take mean_iou, accuracy or loss",
             );
+        }
+        Ok(())
+    }
+}
+
+impl Recipe {
+    /// Checks what gives a label to each of some plain vectors.
+    fn check_each(&self) -> Result<()> {
+        let refuse = |message: &str| Err(Error::Recipe(message.to_string()));
+        if self.input.unit != Unit::Words || self.input.target_unit.is_some() {
+            return refuse("input.unit is of texts, and none is read or written here: leave it out");
+        }
+        if self.model.pooling.is_some() {
+            return refuse("model.pooling makes one vector of many, and each is to have its label: leave it out");
+        }
+        if self.training.metric == Some(Metric::MeanIou) {
+            return refuse("training.metric = \"mean_iou\" is of pixels: take accuracy, f1 or loss");
         }
         Ok(())
     }

@@ -112,6 +112,7 @@ impl Recipe {
                     | "join"
                     | "join_seconds"
                     | "join_count"
+                    | "background"
             ) | ("input", "embedding_dim" | "vectors" | "target_unit" | "colour" | "resize")
                 | ("model", "d_ff" | "window" | "relative_range" | "hidden" | "decoder_layers" | "pooling")
                 | ("training", "steps" | "metric")

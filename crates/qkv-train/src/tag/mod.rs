@@ -1,7 +1,9 @@
 //! The task `tag`: a label for each vector, N→N.
 //!
-//! [`TagModel`] is the model of words, [`TagTask`] trains it, [`Tagger`] uses a finished one. Labels of pixels are in [`pictures`].
+//! [`TagModel`] is the model of words, [`TagTask`] trains it, [`Tagger`] uses a finished one. Labels of plain vectors,
+//! such as the frames of a recording, are in [`each`], those of pixels in [`pictures`].
 
+pub mod each;
 mod embed;
 mod model;
 pub mod pictures;

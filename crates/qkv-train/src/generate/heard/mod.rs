@@ -4,14 +4,13 @@
 //! [`HearTask`] trains, [`Transcriber`] uses a finished model, on files and on a stream whose end is not known.
 
 pub mod ctc;
-mod model;
 mod stream;
 mod task;
 #[cfg(test)]
 mod tests;
 mod transcriber;
 
-pub use model::HearModel;
+pub use crate::each::EachModel;
 pub use task::HearTask;
 pub use transcriber::Transcriber;
 

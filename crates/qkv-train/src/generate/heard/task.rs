@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::ctc::{ctc_beam_search, ctc_greedy};
-use super::model::HearModel;
+use crate::each::EachModel;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::codec_options;
@@ -78,7 +78,7 @@ impl HearTask {
         let unit = recipe.input.target_unit.unwrap_or(recipe.input.unit);
         let codec = Codec::train(texts, &codec_options(recipe, unit)?)?;
         let needed =
-            HearModel::parameter_count(recipe, &data.reader.sizes(), codec.len()).saturating_mul(BYTES_PER_PARAMETER);
+            EachModel::parameter_count(recipe, &data.reader.sizes(), codec.len()).saturating_mul(BYTES_PER_PARAMETER);
         memory::check(needed, "lower model.d_model, model.d_ff or model.layers")?;
         check_lengths(recipe, &data.train)?;
         let lengths = data.train.sets.lengths();
@@ -163,7 +163,7 @@ pub(super) struct Heard {
 /// What `model` hears in the sets `numbers`, which are one batch, and how far from `targets`, if there are any, that is. `beam`
 /// beginnings are gone on with side by side; 1 takes the likeliest path.
 pub(super) fn hear(
-    model: &HearModel,
+    model: &EachModel,
     (sets, numbers): (&Sets, &[usize]),
     targets: Option<&Targets>,
     (codec, beam): (&Codec, usize),
@@ -194,7 +194,7 @@ pub(super) fn hear(
 
 /// What `model` hears in all of `sets`, and its mean loss.
 pub(super) fn hear_all(
-    model: &HearModel,
+    model: &EachModel,
     sets: &Sets,
     targets: &Targets,
     (codec, beam, batch_tokens): (&Codec, usize, usize),
@@ -248,11 +248,11 @@ impl Prepared for HearTask {
 }
 
 impl Task for HearTask {
-    type Model = HearModel;
+    type Model = EachModel;
     type Example = usize;
 
-    fn new_model(&self, init: &Init) -> HearModel {
-        HearModel::new(&self.recipe, &self.reader.sizes(), self.codec.len(), init)
+    fn new_model(&self, init: &Init) -> EachModel {
+        EachModel::new(&self.recipe, &self.reader.sizes(), self.codec.len(), init)
     }
 
     fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
@@ -264,14 +264,14 @@ impl Task for HearTask {
         self.lengths[*example]
     }
 
-    fn loss(&self, model: &HearModel, examples: &[usize], key: Key) -> Tensor<1> {
+    fn loss(&self, model: &EachModel, examples: &[usize], key: Key) -> Tensor<1> {
         let batch = self.train.training_batch(examples, &self.recipe.training, key);
         let (logits, offsets) = model.forward(&batch, &Pass::training(key));
         let (ids, target_offsets) = self.targets.packed(examples);
         ctc_loss(logits, &offsets, ids, &target_offsets, BLANK)
     }
 
-    fn evaluate(&self, model: &HearModel) -> Scores {
+    fn evaluate(&self, model: &EachModel) -> Scores {
         let how = (&self.codec, 1, self.recipe.decoding.batch_tokens);
         let (texts, loss) = hear_all(model, &self.dev, &self.dev_targets, how);
         Scores { loss, metrics: quality(&self.recipe, &texts, &self.references) }

@@ -10,52 +10,9 @@ use qkv_data::audio::SoundStream;
 use qkv_nn::layers::Init;
 
 use super::*;
+use crate::input::testing::{recordings, tone, wav};
 use crate::model::Style;
 use crate::trainer::{Scores, Task as _, train};
-
-const RATE: u32 = 8000;
-
-/// Mono, 16 bits a sample.
-fn wav(samples: &[f32]) -> Vec<u8> {
-    let size = 2 * samples.len() as u32;
-    let mut bytes = Vec::new();
-    bytes.extend(b"RIFF");
-    bytes.extend((36 + size).to_le_bytes());
-    bytes.extend(b"WAVEfmt ");
-    bytes.extend(16_u32.to_le_bytes());
-    for half in [1_u16, 1] {
-        bytes.extend(half.to_le_bytes());
-    }
-    bytes.extend(RATE.to_le_bytes());
-    bytes.extend((2 * RATE).to_le_bytes());
-    for half in [2_u16, 16] {
-        bytes.extend(half.to_le_bytes());
-    }
-    bytes.extend(b"data");
-    bytes.extend(size.to_le_bytes());
-    bytes.extend(samples.iter().flat_map(|x| ((x * 30_000.0) as i16).to_le_bytes()));
-    bytes
-}
-
-/// A tone of so many hertz and milliseconds, with a soft beginning and end.
-fn tone(hertz: f32, milliseconds: usize) -> Vec<f32> {
-    let count = RATE as usize * milliseconds / 1000;
-    let sample = |n: usize| {
-        let edge = n.min(count - 1 - n) as f32 / 200.0;
-        edge.min(1.0) * 0.5 * (n as f32 * hertz * std::f32::consts::TAU / RATE as f32).sin()
-    };
-    (0..count).map(sample).collect()
-}
-
-/// Three kinds of tones, several recordings of each.
-fn recordings(folder: &Path) {
-    for (label, hertz) in [("low", 300.0), ("middle", 900.0), ("high", 2200.0)] {
-        for index in 0..8 {
-            let samples = tone(hertz * (1.0 + 0.01 * index as f32), 150 + 10 * index);
-            std::fs::write(folder.join(format!("{label}_{index}.wav")), wav(&samples)).expect("written");
-        }
-    }
-}
 
 fn recipe(folder: &Path, more: &[&str]) -> Recipe {
     let mut recipe = Recipe::default();
@@ -111,8 +68,8 @@ fn untrained(folder: &Path, more: &[&str]) -> Transcriber {
     let task = HearTask::prepare(&recipe).expect("a task");
     let (reader, codec) = task.parts();
     let sizes = reader.sizes();
-    let model = HearModel::new(&recipe, &sizes, codec.len(), &Init::new(3, &Device::flex()));
-    assert_eq!(HearModel::parameter_count(&recipe, &sizes, codec.len()), model.num_params() as u128, "{more:?}");
+    let model = EachModel::new(&recipe, &sizes, codec.len(), &Init::new(3, &Device::flex()));
+    assert_eq!(EachModel::parameter_count(&recipe, &sizes, codec.len()), model.num_params() as u128, "{more:?}");
     Transcriber { recipe, reader, codec, model: model.valid() }
 }
 
@@ -129,7 +86,7 @@ fn a_stream_is_heard_as_its_whole_wherever_a_vector_sees_so_far_and_no_further()
         &["model.mixer=none", "model.positions=none"],
     ] {
         let transcriber = untrained(folder.path(), more);
-        let reach = model::reach(transcriber.recipe()).expect("bounded");
+        let reach = crate::listen::reach(transcriber.recipe()).expect("bounded");
         let heard = |whole: bool| {
             let mut out = Vec::new();
             let sound = SoundStream::from_reader(Cursor::new(wav(&song)), "song", true).expect("sound");
@@ -153,7 +110,7 @@ fn a_stream_is_heard_as_its_whole_wherever_a_vector_sees_so_far_and_no_further()
 
 #[test]
 fn what_needs_the_end_or_a_place_has_no_reach() {
-    let reach = |more: &[&str]| model::reach(&recipe(Path::new("x"), more));
+    let reach = |more: &[&str]| crate::listen::reach(&recipe(Path::new("x"), more));
     assert_eq!(reach(&[]), Some(10));
     for more in [
         &["model.mixer=rnn", "model.positions=none", "model.window=none"][..],

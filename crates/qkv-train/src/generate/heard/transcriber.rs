@@ -11,11 +11,12 @@ use qkv_data::{Codec, plan_following};
 use qkv_nn::layers::Init;
 use serde_json::{Value, json};
 
-use super::model::{HearModel, reach};
 use super::task::{Heard, Targets, codec_of, hear, hear_all, too_short, unknown_warning};
+use crate::each::EachModel;
 use crate::error::{Result, gone};
 use crate::generate::quality;
 use crate::input::{Reader, Wants, nouns};
+use crate::listen::reach;
 use crate::longest::check_longest;
 use crate::model::{Judgement, Predicted, Style, Watch};
 use crate::model_dir::ModelDir;
@@ -27,7 +28,7 @@ pub struct Transcriber {
     pub(super) recipe: Recipe,
     pub(super) reader: Reader,
     pub(super) codec: Codec,
-    pub(super) model: HearModel,
+    pub(super) model: EachModel,
 }
 
 impl Transcriber {
@@ -35,7 +36,7 @@ impl Transcriber {
     pub(crate) fn read(dir: &ModelDir, recipe: Recipe, vocab: &Value) -> Result<Self> {
         let reader = Reader::from_json(&recipe, vocab).map_err(|e| dir.broken("vocab.json", &e))?;
         let codec = codec_of(vocab).map_err(|e| dir.broken("vocab.json", &e.to_string()))?;
-        let model = HearModel::new(&recipe, &reader.sizes(), codec.len(), &Init::new(0, &Device::flex()));
+        let model = EachModel::new(&recipe, &reader.sizes(), codec.len(), &Init::new(0, &Device::flex()));
         let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
         Ok(Self { recipe, reader, codec, model: model.valid() })
     }
