@@ -443,7 +443,8 @@ fn damaged_pictures_are_refused_by_name() {
         let start = Instant::now();
         assert_refused(&qkv(&training(&data, &never, &CLASSIFY)), 1, &[&bad, wanted]);
         assert!(!Path::new(&never).exists(), "nothing is begun");
-        for args in [&["evaluate", model, &data][..], &["predict", model, &bad], &["predict", segmenter, &bad]] {
+        let judged = ["evaluate", model, &data, "--split", "train"];
+        for args in [&judged[..], &["predict", model, &bad], &["predict", segmenter, &bad]] {
             assert_refused(&qkv(args), 1, &[&bad, wanted]);
         }
         assert!(start.elapsed() < Duration::from_secs(20), "{wanted}");

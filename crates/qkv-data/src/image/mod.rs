@@ -20,7 +20,7 @@ pub use augment::AugmentOptions;
 pub use decode::{MAX_PIXELS, decode_picture, encode_png, read_picture};
 pub use masks::{Mask, Masks, decode_mask};
 pub use patches::{MAX_PATCHES, PatchBatch, PatchOptions, Pictures, Standard};
-pub use read::{PictureItem, PictureSet, SegmentedSet, read_pictures, read_segmented};
+pub use read::{PictureItem, PictureSet, SegmentedSet, list_pictures, read_listed, read_pictures, read_segmented};
 
 /// What a pixel is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -110,14 +110,33 @@ pub fn read_pictures(source: impl Into<Source>, options: &PictureOptions, list: 
         Source::Stdin => Err(from_stdin()),
         Source::File(path) => match idx_pairs(&path)? {
             Some(pairs) => read_idx_set(&pairs, options, list),
-            None => {
-                let files = list_files(&path, &with_endings(list))?;
-                let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
-                let pictures = read_all(&paths, options)?;
-                Ok(PictureSet { pictures, items: files.into_iter().map(item).collect() })
-            }
+            None => read_listed(list_files(&path, &with_endings(list))?, options),
         },
     }
+}
+
+/// The pictures of a folder or a manifest, to be read by [`read_listed`] some at a time; `None` where [`read_pictures`] finds them
+/// in another way, several in a file or drawn.
+///
+/// # Errors
+///
+/// What cannot be listed.
+pub fn list_pictures(source: impl Into<Source>, list: &ListOptions) -> Result<Option<Vec<Listed>>> {
+    match source.into() {
+        Source::File(path) if idx_pairs(&path)?.is_none() => list_files(&path, &with_endings(list)).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Reads the pictures of some files.
+///
+/// # Errors
+///
+/// As [`read_pictures`].
+pub fn read_listed(files: Vec<Listed>, options: &PictureOptions) -> Result<PictureSet> {
+    let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+    let pictures = read_all(&paths, options)?;
+    Ok(PictureSet { pictures, items: files.into_iter().map(item).collect() })
 }
 
 /// Reads pictures whose pixels have classes from

@@ -13,6 +13,7 @@ use qkv::gather::NONE;
 use crate::ops::RotaryAngles;
 
 use super::Mask;
+use super::graph::Graph;
 use super::grid::{self, Grid, Place, Relative};
 use super::tiles::{TILE_Q, Tiles};
 
@@ -26,6 +27,7 @@ pub struct Layout {
     keys: Offsets,
     /// Of each set; empty if no set has one.
     grids: Vec<Grid>,
+    graph: Option<Graph>,
     grouped: OnceCell<Grouped>,
     tiles: RefCell<Vec<(Mask, Tiles)>>,
     windows: RefCell<BTreeMap<usize, Arc<[u32]>>>,
@@ -88,6 +90,15 @@ impl Layout {
         Self::of(offsets.clone(), offsets, grids)
     }
 
+    /// The layout of a batch whose sets are the nodes of graphs.
+    ///
+    /// # Panics
+    /// If `graph` is of another number of nodes, edges or pairs.
+    pub fn with_graph(offsets: Offsets, graph: Graph) -> Self {
+        graph.check(&offsets);
+        Self { graph: Some(graph), ..Self::new(offsets) }
+    }
+
     /// The layout of a batch of queries that attend to the keys of another.
     ///
     /// # Panics
@@ -103,6 +114,7 @@ impl Layout {
             queries,
             keys,
             grids,
+            graph: None,
             grouped: OnceCell::new(),
             tiles: RefCell::default(),
             windows: RefCell::default(),
@@ -140,6 +152,11 @@ impl Layout {
     /// The grid of each set; empty if no set has one.
     pub fn grids(&self) -> &[Grid] {
         &self.grids
+    }
+
+    /// The edges, where the sets are graphs.
+    pub fn graph(&self) -> Option<&Graph> {
+        self.graph.as_ref()
     }
 
     /// Where each vector lies in its set; without grids all lie on lines.

@@ -8,6 +8,7 @@
 mod cache;
 mod composed;
 mod fused;
+mod graph;
 mod grid;
 mod layout;
 mod options;
@@ -16,6 +17,7 @@ mod tiles;
 use burn::tensor::Tensor;
 
 pub use cache::KeyValueCache;
+pub use graph::Graph;
 pub(crate) use grid::relative_buckets;
 pub use grid::{Grid, Place};
 pub use layout::Layout;

@@ -1,14 +1,14 @@
 //! Multi-head self-attention with its four products: Wq, Wk, Wv, Wo.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use qkv::activation::Activation;
 use qkv::attention::Shape;
 use qkv::options::{Mask, Normalizer};
 
-use super::{Geometry, Init, LayerNorm, Linear, NormPlace, Pass, rotary_angles, rotary_angles_at};
+use super::{Geometry, Init, LayerNorm, Linear, NormPlace, Pass, Sees, rotary_angles, rotary_angles_at};
 use crate::attention::{
-    AttentionExtras, AttentionOptions, Bias, Buckets, KeyValueCache, Layout, Score, attention, attention_weights,
+    AttentionExtras, AttentionOptions, Bias, Buckets, Graph, KeyValueCache, Layout, Score, attention, attention_weights,
 };
 use crate::ops::{SelfAttentionCall, SelfAttentionParameters, gather_sum, self_attention, turned_twin};
 
@@ -38,8 +38,12 @@ pub struct SelfAttention {
     key: Linear,
     value: Linear,
     output: Linear,
-    /// `[heads, 2 · range + 1]`, by query less key; on grids as [`Geometry::relative_buckets`] says.
+    /// `[heads, 2 · range + 1]`, by query less key; on grids and of graphs as [`Geometry::relative_buckets`] says.
     relative_bias: Option<Param<Tensor<2>>>,
+    /// `[kinds, heads]`, by the kind of an edge.
+    edge_kinds: Option<Param<Tensor<2>>>,
+    /// `[numbers, heads]`, what a number of an edge adds to its bias.
+    edge_numbers: Option<Param<Tensor<2>>>,
     additive: Option<Param<Tensor<2>>>,
     #[module(skip)]
     options: SelfAttentionOptions,
@@ -56,6 +60,11 @@ impl SelfAttention {
         let heads = options.heads;
         assert!(heads > 0 && d_model.is_multiple_of(heads), "d_model {d_model} does not divide by {heads} heads");
         let head_dim = d_model / heads;
+        let (kinds, numbers) = match geometry {
+            Geometry::Graph { sees: Sees::Edges, kinds, numbers } => (if kinds > 1 { kinds } else { 0 }, numbers),
+            _ => (0, 0),
+        };
+        let of_edges = |rows: usize| (rows > 0).then(|| init.constant([rows, heads], 0.0));
         Self {
             query: Linear::new(d_model, d_model, init),
             key: Linear::new(d_model, d_model, init),
@@ -63,7 +72,11 @@ impl SelfAttention {
             output: Linear::new(d_model, d_model, init),
             relative_bias: options
                 .relative_range
-                .map(|range| init.constant([heads, geometry.relative_buckets(range)], 0.0)),
+                .map(|range| geometry.relative_buckets(range))
+                .filter(|&buckets| buckets > 0)
+                .map(|buckets| init.constant([heads, buckets], 0.0)),
+            edge_kinds: of_edges(kinds),
+            edge_numbers: of_edges(numbers),
             additive: matches!(options.score, Score::Additive { .. })
                 .then(|| init.uniform([heads, head_dim], 1.0 / (head_dim as f32).sqrt())),
             options,
@@ -170,7 +183,33 @@ impl SelfAttention {
             options.bias = Bias::Buckets(relative.buckets.clone());
             extras.bias = Some(gather_sum(table.transpose(), relative.learned.clone(), 1).transpose());
         }
+        if let (Geometry::Graph { sees, .. }, Some(graph)) = (self.geometry, layout.graph()) {
+            (options.mask, options.bias) = match (sees, &extras.bias) {
+                (Sees::Edges, _) => (crate::attention::Mask::Graph(graph.edges.clone()), Bias::None),
+                (Sees::Buckets(count), Some(_)) => {
+                    (options.mask, Bias::Buckets(Buckets::Stored { pairs: graph.pairs.clone(), count }))
+                }
+                _ => (options.mask, Bias::None),
+            };
+            if let Some(bias) = self.edge_bias(graph) {
+                (options.bias, extras.bias) = (Bias::Edges, Some(bias));
+            }
+        }
         (options, extras)
+    }
+
+    /// `[edges, heads]`: what the kind and the numbers of each edge add to its logits.
+    fn edge_bias(&self, graph: &Graph) -> Option<Tensor<2>> {
+        let of_kinds = self.edge_kinds.as_ref().map(|table| gather_sum(table.val(), graph.kinds.clone(), 1));
+        let of_numbers = self.edge_numbers.as_ref().map(|weight| {
+            let weight = weight.val();
+            let shape = [graph.edges.edges(), weight.dims()[0]];
+            Tensor::<2>::from_data(TensorData::new(graph.numbers.to_vec(), shape), &weight.device()).matmul(weight)
+        });
+        match (of_kinds, of_numbers) {
+            (Some(kinds), Some(numbers)) => Some(kinds + numbers),
+            (kinds, numbers) => kinds.or(numbers),
+        }
     }
 
     /// What is computed where all vectors lie on lines.

@@ -15,6 +15,27 @@ pub enum Geometry {
         /// Columns that learned positions tell apart.
         max_columns: usize,
     },
+    /// As the nodes of graphs. There is no order among them, and so no positions.
+    Graph {
+        /// Whom a node learns of.
+        sees: Sees,
+        /// Kinds of edges that a learned bias tells apart; 0 or 1 for none.
+        kinds: usize,
+        /// Numbers of an edge, from which a learned bias is made; 0 for none.
+        numbers: usize,
+    },
+}
+
+/// Whom a node learns of by attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sees {
+    /// Those at the other end of its edges.
+    Edges,
+    /// All of its graph.
+    All,
+    /// All of its graph, with a learned bias for each bucket of [`Graph::pairs`](crate::attention::Graph::pairs), of which there
+    /// are so many.
+    Buckets(usize),
 }
 
 impl Geometry {
@@ -22,7 +43,7 @@ impl Geometry {
     pub fn window(self, radius: usize) -> usize {
         let side = radius.saturating_mul(2).saturating_add(1);
         match self {
-            Self::Line => side,
+            Self::Line | Self::Graph { .. } => side,
             Self::Grid { .. } => side.saturating_mul(side),
         }
     }
@@ -34,6 +55,8 @@ impl Geometry {
         match self {
             Self::Line => range.saturating_mul(2).saturating_add(1),
             Self::Grid { .. } => relative_buckets(range),
+            Self::Graph { sees: Sees::Buckets(count), .. } => count,
+            Self::Graph { .. } => 0,
         }
     }
 
@@ -47,7 +70,7 @@ impl Geometry {
     /// Learned vectors for places on a line, rows, and columns.
     pub(super) fn tables(self, max_positions: usize) -> [usize; 3] {
         match self {
-            Self::Line => [max_positions.max(1), 0, 0],
+            Self::Line | Self::Graph { .. } => [max_positions.max(1), 0, 0],
             Self::Grid { max_rows, max_columns } => [max_positions.max(1), max_rows.max(1), max_columns.max(1)],
         }
     }
@@ -55,7 +78,9 @@ impl Geometry {
     /// Where each vector of `layout` lies.
     pub(super) fn places(self, layout: &Layout) -> Vec<Place> {
         match self {
-            Self::Line => layout.positions().iter().map(|&position| Place::Line(position)).collect(),
+            Self::Line | Self::Graph { .. } => {
+                layout.positions().iter().map(|&position| Place::Line(position)).collect()
+            }
             Self::Grid { .. } => layout.places(),
         }
     }

@@ -33,7 +33,7 @@ pub use decoder::{Decoder, DecoderBlock, DecoderOptions, DecoderState, Memory};
 pub use embedding::{TextEmbedding, TextEmbeddingOptions};
 pub use encoder::{Block, Encoder, EncoderOptions};
 pub use feed_forward::FeedForward;
-pub use geometry::Geometry;
+pub use geometry::{Geometry, Sees};
 pub use grid_pooling::GridPooling;
 pub use init::Init;
 pub use linear::Linear;

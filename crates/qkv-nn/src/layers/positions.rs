@@ -71,7 +71,7 @@ impl Positions {
         let [_, rows, columns] = self.geometry.tables(0).map(|n| n as u32);
         let places = self.geometry.places(layout).into_iter();
         let line = match self.geometry {
-            Geometry::Line => count as u32,
+            Geometry::Line | Geometry::Graph { .. } => count as u32,
             Geometry::Grid { .. } => count as u32 - rows - columns,
         };
         let ids = places.map(|place| match place {
@@ -79,7 +79,7 @@ impl Positions {
             Place::Grid([row, column]) => [line + row.min(rows - 1), line + rows + column.min(columns - 1)],
         });
         match self.geometry {
-            Geometry::Line => (ids.map(|[id, _]| id).collect(), 1),
+            Geometry::Line | Geometry::Graph { .. } => (ids.map(|[id, _]| id).collect(), 1),
             Geometry::Grid { .. } => (ids.flatten().collect(), 2),
         }
     }

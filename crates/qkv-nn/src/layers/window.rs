@@ -34,7 +34,7 @@ impl WindowLinear {
     pub fn forward(&self, x: Tensor<2>, layout: &Layout) -> Tensor<2> {
         let [tokens, d_model] = x.dims();
         let ids = match self.geometry {
-            Geometry::Line => layout.window(self.radius),
+            Geometry::Line | Geometry::Graph { .. } => layout.window(self.radius),
             Geometry::Grid { .. } => layout.square(self.radius),
         };
         let windows = gather_sum(x, ids, 1).reshape([tokens, self.geometry.window(self.radius) * d_model]);

@@ -4,14 +4,13 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use qkv_data::builtin::Part;
 use qkv_data::{LabelledFormat, LabelledText, plan_following, stream_labelled};
 use serde_json::{Map, Value, json};
 
 use super::classifier::{Classifier, Prediction, unknown_texts, unknown_warning};
 use crate::arrivals::Arrivals;
 use crate::error::{Result, gone};
-use crate::input::{Sets, Wants};
+use crate::input::Sets;
 use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 use crate::recipe::InputKind;
@@ -94,22 +93,24 @@ impl Classifier {
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
-        let examples = self.reader().read(self.recipe(), source, Part::Test, Wants::Nothing)?;
-        check_longest(self.recipe(), source, 0, examples.sets.lengths())?;
-        let lengths = examples.sets.lengths();
         let mut done = Predicted::default();
-        for chunk in plan_following(&lengths, self.recipe().decoding.batch_tokens) {
-            if stop.load(Ordering::Relaxed) {
-                break;
+        for examples in self.reader().pieces(self.recipe(), source)? {
+            let examples = examples?;
+            let lengths = examples.sets.lengths();
+            check_longest(self.recipe(), source, done.examples, lengths.iter().copied())?;
+            for chunk in plan_following(&lengths, self.recipe().decoding.batch_tokens) {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(done);
+                }
+                let outputs = self.predict_some(&examples.sets, &chunk);
+                let names: Vec<&str> = chunk.iter().map(|&place| examples.labelled[place].text.as_str()).collect();
+                if gone(write_all(&names, &outputs, self.gives_labels(), style, out))? {
+                    return Ok(done);
+                }
+                done.examples += chunk.len();
+                done.tokens += chunk.iter().map(|&place| lengths[place]).sum::<usize>();
+                watch(done.examples, done.tokens);
             }
-            let outputs = self.predict_some(&examples.sets, &chunk);
-            let names: Vec<&str> = chunk.iter().map(|&place| examples.labelled[place].text.as_str()).collect();
-            if gone(write_all(&names, &outputs, self.gives_labels(), style, out))? {
-                return Ok(done);
-            }
-            done.examples += chunk.len();
-            done.tokens += chunk.iter().map(|&place| lengths[place]).sum::<usize>();
-            watch(done.examples, done.tokens);
         }
         Ok(done)
     }

@@ -10,7 +10,9 @@
 mod classes;
 mod embedding;
 mod pictures;
+mod pieces;
 mod reader;
+mod recordings;
 mod sets;
 mod sounds;
 #[cfg(test)]

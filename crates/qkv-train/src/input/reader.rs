@@ -1,22 +1,20 @@
 //! From files to examples: what a model must know to read as its training data was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use qkv::random::Key;
-use qkv_data::audio::{FrameOptions, Normalise, RecordingOptions, SOUND_ENDINGS, Scale, read_recordings};
+use qkv_data::audio::{FrameOptions, Normalise, Scale};
 use qkv_data::builtin::Part;
-use qkv_data::image::{Masks, PatchOptions, PictureItem, PictureOptions, Pictures, read_pictures, read_segmented};
-use qkv_data::listing::{Listed, list_files};
-use qkv_data::{EncodedSentences, LabelledText, Source, carve};
+use qkv_data::image::{Masks, PatchOptions, PictureOptions, Pictures};
+use qkv_data::{EncodedSentences, LabelledText, carve};
 use serde_json::{Value, json};
 
-use super::pictures::{list_options, picture_options, vary};
+use super::pictures::{picture_options, vary};
 use super::sets::Album;
-use super::sounds::{Recorded, SoundOptions, Sounds, from_stdin, join_options, needs_samples};
-use super::tracks::Tracks;
+use super::sounds::{Recorded, SoundOptions, Sounds, join_options};
 use super::{InputSizes, Sets, Units, noun};
+use super::{pictures, recordings};
 use crate::error::{Error, Result};
 use crate::recipe::{InputKind, Recipe};
 
@@ -85,7 +83,7 @@ impl Purpose {
     }
 
     /// To judge a finished model by one part, or to answer all that is there.
-    fn using(wanted: Wants, part: Part) -> Self {
+    pub(super) fn using(wanted: Wants, part: Part) -> Self {
         let parts: &[Part] = match part {
             Part::Train => &[Part::Train],
             Part::Dev => &[Part::Dev],
@@ -123,10 +121,9 @@ impl Reader {
             Some((_, other)) => (0..other.items.len()).filter(|&at| other.items[at].part != Some(Part::Test)).collect(),
             None if !of_part(Part::Dev).is_empty() => of_part(Part::Dev),
             None => {
-                let (stay, go) = carve(train.len(), recipe.data.dev_fraction, recipe.training.seed)?;
-                let dev = go.into_iter().map(|place| train[place]).collect();
-                train = stay.into_iter().map(|place| train[place]).collect();
-                dev
+                let (stay, go) = carve_files(recipe, &read.items, &train)?;
+                train = stay;
+                go
             }
         };
         if dev.is_empty() {
@@ -177,7 +174,7 @@ impl Reader {
         self.examples(recipe, path, (&read.items, &read.media.by(self)?), which, (false, wanted != Wants::Nothing))
     }
 
-    fn examples(
+    pub(super) fn examples(
         &self,
         recipe: &Recipe,
         name: &str,
@@ -341,7 +338,7 @@ impl Asks {
 }
 
 /// What files hold.
-enum Media {
+pub(super) enum Media {
     Sounds(Recorded),
     /// And, where they were asked for, the class of each pixel.
     Pictures(Arc<Pictures>, Option<Arc<Masks>>),
@@ -380,7 +377,7 @@ impl Media {
     }
 
     /// These as the reader reads them: by the mean and deviation of its training.
-    fn by(self, reader: &Reader) -> Result<Self> {
+    pub(super) fn by(self, reader: &Reader) -> Result<Self> {
         Ok(match (self, reader) {
             (Self::Sounds(recorded), Reader::Sounds(options)) if options.frames.normalise == Normalise::Corpus => {
                 let mut recordings = Arc::unwrap_or_clone(recorded.recordings);
@@ -402,15 +399,17 @@ impl Media {
 }
 
 /// What was read.
-struct Read {
-    items: Vec<Item>,
-    media: Media,
+pub(super) struct Read {
+    pub(super) items: Vec<Item>,
+    pub(super) media: Media,
 }
 
 /// An example of what was read.
-struct Item {
-    labelled: LabelledText,
-    part: Option<Part>,
+pub(super) struct Item {
+    pub(super) labelled: LabelledText,
+    /// The file that it is of, which may be that of others too.
+    pub(super) file: String,
+    pub(super) part: Option<Part>,
 }
 
 impl Item {
@@ -421,93 +420,10 @@ impl Item {
 }
 
 fn read(recipe: &Recipe, path: &str, asks: &Asks, purpose: Purpose) -> Result<Read> {
-    let wanted = purpose.wanted;
     match asks {
-        Asks::Sounds(frames) => read_sounds(recipe, path, frames, purpose),
-        Asks::Pictures(options) => {
-            let asked = recipe.input.kind == InputKind::ImageText;
-            // What is asked has its answer in another place than a label may be.
-            let list = list_options(recipe, purpose, wanted == Wants::Labels && !asked);
-            let (items, pictures, masks) = match wanted {
-                Wants::Masks => {
-                    let set = read_segmented(path, options, &list)?;
-                    (set.items, set.pictures, Some(Arc::new(set.masks)))
-                }
-                _ => {
-                    let set = read_pictures(path, options, &list)?;
-                    (set.items, set.pictures, None)
-                }
-            };
-            let items = (0..).zip(items).map(|(place, item)| to_item(path, place, item, asked, wanted));
-            let media = Media::Pictures(Arc::new(pictures), masks);
-            Ok(Read { items: items.collect::<Result<_>>()?, media })
-        }
+        Asks::Sounds(frames) => recordings::read(recipe, path, frames, purpose),
+        Asks::Pictures(options) => pictures::read(recipe, path, options, purpose),
     }
-}
-
-fn read_sounds(recipe: &Recipe, path: &str, frames: &FrameOptions, purpose: Purpose) -> Result<Read> {
-    let wanted = purpose.wanted;
-    if path == "-" && wanted == Wants::Nothing {
-        let labelled = LabelledText { text: "standard input".into(), label: None, line: 1 };
-        let recorded = Recorded { recordings: Arc::new(vec![from_stdin(frames)?]), tracks: None };
-        return Ok(Read { items: vec![Item { labelled, part: None }], media: Media::Sounds(recorded) });
-    }
-    if let Source::Builtin(name) = Source::parse(path) {
-        return Err(Error::Training(format!(
-            "builtin:{name}: holds no sound: name a folder or a manifest of recordings"
-        )));
-    }
-    let joins = join_options(recipe).is_some();
-    let mut list = list_options(recipe, purpose, wanted == Wants::Labels || (joins && wanted == Wants::Texts));
-    list.endings = SOUND_ENDINGS;
-    let files = list_files(path, &list)?;
-    let options = RecordingOptions {
-        samples: wanted != Wants::Nothing && needs_samples(recipe, purpose.trains),
-        ..RecordingOptions::default()
-    };
-    let never = AtomicBool::new(false);
-    let recordings = read_recordings(&files, frames, &options, &|_| {}, &never)?.unwrap_or_default();
-    let between = (recipe.data.background.as_deref(), recipe.input.convolutions);
-    let tracks = match wanted {
-        Wants::Each => Some(Arc::new(Tracks::read(path, &files, &recordings, between)?)),
-        _ => None,
-    };
-    let item = |(place, file): (usize, Listed)| {
-        let name = file.name();
-        let label = match wanted {
-            // Of strings the text is made of the labels.
-            Wants::Texts if !joins => Some(file.text.or(file.label).ok_or_else(|| {
-                Error::Training(format!("{path}: {name} has no text: give a manifest with a column `text`"))
-            })?),
-            _ => file.label,
-        };
-        Ok(Item { labelled: LabelledText { text: name, label, line: place + 1 }, part: file.part })
-    };
-    let items = files.into_iter().enumerate().map(item).collect::<Result<_>>()?;
-    Ok(Read { items, media: Media::Sounds(Recorded { recordings: Arc::new(recordings), tracks }) })
-}
-
-fn to_item(path: &str, place: usize, item: PictureItem, asks: bool, wanted: Wants) -> Result<Item> {
-    let field = |names: &[&str]| names.iter().find_map(|name| item.field(name)).map(str::to_string);
-    let missing = |what: &str, mend: &str| Error::Training(format!("{path}: {} has no {what}: {mend}", item.name));
-    let (text, label) = match (asks, wanted) {
-        (true, _) => {
-            let text = field(&["question"]).or(item.text.clone());
-            let text =
-                text.ok_or_else(|| missing("text to go with it", "give the manifest a column `question` or `text`"))?;
-            let label = field(&["answer"]).or(item.label.clone());
-            if wanted == Wants::Labels && label.is_none() {
-                return Err(missing("answer", "give the manifest a column `answer` or `label`"));
-            }
-            (text, label)
-        }
-        (false, Wants::Texts) => {
-            let text = item.text.clone().ok_or_else(|| missing("text", "give a manifest with a column `text`"))?;
-            (item.name.clone(), Some(text))
-        }
-        (false, _) => (item.name.clone(), item.label.clone()),
-    };
-    Ok(Item { labelled: LabelledText { text, label, line: place + 1 }, part: item.part })
 }
 
 fn has_parts(items: &[Item]) -> bool {
@@ -517,6 +433,22 @@ fn has_parts(items: &[Item]) -> bool {
 fn places(items: &[Item], part: Part) -> Vec<usize> {
     let of_part = |place: &usize| items[*place].part.unwrap_or(Part::Train) == part;
     (0..items.len()).filter(of_part).collect()
+}
+
+/// Carves the dev part off `train`: what stays and what goes. Examples of one file, as questions about a picture, stay together.
+fn carve_files(recipe: &Recipe, items: &[Item], train: &[usize]) -> Result<(Vec<usize>, Vec<usize>)> {
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut of_files: Vec<Vec<usize>> = Vec::new();
+    for &place in train {
+        let number = *numbers.entry(items[place].file.as_str()).or_insert(of_files.len());
+        match of_files.get_mut(number) {
+            Some(places) => places.push(place),
+            None => of_files.push(vec![place]),
+        }
+    }
+    let (stay, go) = carve(of_files.len(), recipe.data.dev_fraction, recipe.training.seed)?;
+    let places = |files: Vec<usize>| files.into_iter().flat_map(|file| of_files[file].iter().copied()).collect();
+    Ok((places(stay), places(go)))
 }
 
 /// Keeps what a smaller training part is drawn from apart from other draws.

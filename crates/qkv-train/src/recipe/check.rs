@@ -182,7 +182,7 @@ impl Recipe {
             training.precision == "f32",
             &format!("training.precision = \"{}\": this version computes in \"f32\" alone", training.precision),
         );
-        if wrong.is_empty() { self.check_task() } else { Err(Error::Recipe(wrong)) }
+        if wrong.is_empty() { self.check_task().and_then(|()| self.check_effect()) } else { Err(Error::Recipe(wrong)) }
     }
 
     /// Checks that the task can be done with what else the recipe says.

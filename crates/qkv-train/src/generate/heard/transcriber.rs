@@ -1,6 +1,6 @@
 //! A finished model of the task: evaluating, and writing what is said.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -91,36 +91,25 @@ impl Transcriber {
         if let Some(reach) = reach(&self.recipe).filter(|_| source == "-" && self.recipe.decoding.beam == 1) {
             return self.listen(reach, style, out, stop, watch);
         }
-        let examples = self.reader.read(&self.recipe, source, Part::Test, Wants::Nothing)?;
-        check_longest(&self.recipe, source, 0, examples.sets.lengths())?;
         let decoding = &self.recipe.decoding;
         let mut done = Predicted::default();
-        let lengths = examples.sets.lengths();
-        for numbers in plan_following(&lengths, decoding.batch_tokens) {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            let (heard, _) = hear(&self.model, (&examples.sets, &numbers), None, (&self.codec, decoding.beam));
-            for (&number, Heard { text, log_probability }) in numbers.iter().zip(&heard) {
-                let name = &examples.labelled[number].text;
-                let written = match style {
-                    // A line for a recording, whatever was heard.
-                    Style::Same => writeln!(out, "{}", text.replace(['\n', '\r'], " ")),
-                    Style::Json => {
-                        let line = json!({ "file": name, "text": text, "log_probability": log_probability });
-                        writeln!(out, "{line}")
-                    }
-                };
-                if gone(written)? {
+        for examples in self.reader.pieces(&self.recipe, source)? {
+            let examples = examples?;
+            let lengths = examples.sets.lengths();
+            check_longest(&self.recipe, source, done.examples, lengths.iter().copied())?;
+            for numbers in plan_following(&lengths, decoding.batch_tokens) {
+                if stop.load(Ordering::Relaxed) {
                     return Ok(done);
                 }
+                let (heard, _) = hear(&self.model, (&examples.sets, &numbers), None, (&self.codec, decoding.beam));
+                let names = numbers.iter().map(|&number| examples.labelled[number].text.as_str());
+                if gone(write_all(names.zip(&heard), style, out))? {
+                    return Ok(done);
+                }
+                done.examples += numbers.len();
+                done.tokens += numbers.iter().map(|&number| lengths[number]).sum::<usize>();
+                watch(done.examples, done.tokens);
             }
-            if gone(out.flush())? {
-                return Ok(done);
-            }
-            done.examples += numbers.len();
-            done.tokens += numbers.iter().map(|&number| lengths[number]).sum::<usize>();
-            watch(done.examples, done.tokens);
         }
         Ok(done)
     }
@@ -129,4 +118,22 @@ impl Transcriber {
     pub fn nouns(&self) -> (&'static str, &'static str) {
         nouns(&self.recipe)
     }
+}
+
+fn write_all<'a>(
+    heard: impl Iterator<Item = (&'a str, &'a Heard)>,
+    style: Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    for (name, Heard { text, log_probability }) in heard {
+        match style {
+            // A line for a recording, whatever was heard.
+            Style::Same => writeln!(out, "{}", text.replace(['\n', '\r'], " "))?,
+            Style::Json => {
+                let line = json!({ "file": name, "text": text, "log_probability": log_probability });
+                writeln!(out, "{line}")?;
+            }
+        }
+    }
+    out.flush()
 }

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use qkv_data::builtin::Part;
 use qkv_data::{Pair, stream_pairs};
 use serde_json::json;
 
@@ -12,7 +11,7 @@ use super::data::Sources;
 use super::translator::Translation;
 use crate::arrivals::Arrivals;
 use crate::error::{Result, gone};
-use crate::input::{Reader, Wants};
+use crate::input::Reader;
 use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 
@@ -102,41 +101,44 @@ impl Translator {
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
-        let examples = reader.read(self.recipe(), source, Part::Test, Wants::Nothing)?;
-        let lengths = examples.sets.lengths();
-        check_longest(self.recipe(), source, 0, lengths.iter().copied())?;
-        let sources = Sources::Sets(examples.sets);
         let limit = CHUNK_BATCHES * self.recipe().decoding.batch_tokens;
         let (mut done, mut cut) = (Predicted::default(), Cut::default());
-        while done.examples < lengths.len() {
-            let start = done.examples;
-            let mut taken = 0;
-            let fits = |length: &&usize| {
-                taken += **length;
-                taken <= limit
-            };
-            // One at least, however long.
-            let chunk = start..start + lengths[start..].iter().take_while(fits).count().max(1);
-            let texts = self.translate_from(0, &sources, chunk.clone(), &|| stop.load(Ordering::Relaxed));
-            if stop.load(Ordering::Relaxed) {
-                // What was cut short is not what the model would have written.
-                break;
-            }
-            let mut write_chunk = || {
-                for (example, texts) in examples.labelled[chunk.clone()].iter().zip(&texts) {
-                    write(&example.text, texts, style, self.recipe().decoding.beam > 1, out)?;
+        for examples in reader.pieces(self.recipe(), source)? {
+            let examples = examples?;
+            let (first, lengths) = (done.examples, examples.sets.lengths());
+            check_longest(self.recipe(), source, first, lengths.iter().copied())?;
+            let sources = Sources::Sets(examples.sets);
+            while done.examples - first < lengths.len() {
+                let start = done.examples - first;
+                let mut taken = 0;
+                let fits = |length: &&usize| {
+                    taken += **length;
+                    taken <= limit
+                };
+                // One at least, however long.
+                let chunk = start..start + lengths[start..].iter().take_while(fits).count().max(1);
+                let stopped = || stop.load(Ordering::Relaxed);
+                let texts = self.translate_from(first as u64, &sources, chunk.clone(), &stopped);
+                if stopped() {
+                    // What was cut short is not what the model would have written.
+                    return Ok(done);
                 }
-                out.flush()
-            };
-            if gone(write_chunk())? {
-                return Ok(done);
+                let mut write_chunk = || {
+                    for (example, texts) in examples.labelled[chunk.clone()].iter().zip(&texts) {
+                        write(&example.text, texts, style, self.recipe().decoding.beam > 1, out)?;
+                    }
+                    out.flush()
+                };
+                if gone(write_chunk())? {
+                    return Ok(done);
+                }
+                for texts in &texts {
+                    done.tokens += texts.first().map_or(0, |best| best.units);
+                    cut.count(texts.first());
+                }
+                done.examples = first + chunk.end;
+                watch(done.examples, done.tokens);
             }
-            for texts in &texts {
-                done.tokens += texts.first().map_or(0, |best| best.units);
-                cut.count(texts.first());
-            }
-            done.examples = chunk.end;
-            watch(done.examples, done.tokens);
         }
         done.warnings.extend(cut.warning(source, self.recipe().decoding.max_length));
         Ok(done)

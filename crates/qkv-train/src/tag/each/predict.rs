@@ -4,14 +4,13 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qkv_data::audio::SoundStream;
-use qkv_data::builtin::Part;
 use qkv_data::{Source, plan_following};
 use serde_json::{Value, json};
 
 use super::Labeller;
 use super::judge::class_logits;
 use crate::error::{Result, gone};
-use crate::input::{Reader, Wants};
+use crate::input::Reader;
 use crate::listen::{Clock, Listener, reach};
 use crate::longest::check_longest;
 use crate::model::{Predicted, Style, Watch};
@@ -37,35 +36,40 @@ impl Labeller {
         if let Some(reach) = reach(&self.recipe).filter(|_| source == "-") {
             return self.listen_to((SoundStream::open(&Source::Stdin)?, reach), style, out, stop, watch);
         }
-        let examples = self.reader.read(&self.recipe, source, Part::Test, Wants::Nothing)?;
-        let lengths = examples.sets.lengths();
-        check_longest(&self.recipe, source, 0, lengths.iter().copied())?;
         let mut done = Predicted::default();
-        for numbers in plan_following(&lengths, self.recipe.decoding.batch_tokens) {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            let (logits, offsets) = class_logits(&self.model, &examples.sets.batch(&numbers));
-            for (set, &number) in numbers.iter().enumerate() {
-                let rows = offsets.range(set);
-                let mut found = Stretches::new(self.clock());
-                let of_set = logits[rows.start * self.labels.len()..rows.end * self.labels.len()]
-                    .chunks_exact(self.labels.len())
-                    .flat_map(|row| found.push(argmax(row)));
-                let mut all: Vec<Stretch> = of_set.collect();
-                all.extend(found.finish());
-                if gone(self.write(&examples.labelled[number].text, &all, style, out))? {
+        for examples in self.reader.pieces(&self.recipe, source)? {
+            let examples = examples?;
+            let lengths = examples.sets.lengths();
+            check_longest(&self.recipe, source, done.examples, lengths.iter().copied())?;
+            for numbers in plan_following(&lengths, self.recipe.decoding.batch_tokens) {
+                if stop.load(Ordering::Relaxed) {
                     return Ok(done);
                 }
+                let (logits, offsets) = class_logits(&self.model, &examples.sets.batch(&numbers));
+                let best: Vec<u32> = logits.chunks_exact(self.labels.len()).map(argmax).collect();
+                for (set, &number) in numbers.iter().enumerate() {
+                    let found = self.stretches(&best[offsets.range(set)]);
+                    if gone(self.write(&examples.labelled[number].text, &found, style, out))? {
+                        return Ok(done);
+                    }
+                }
+                if gone(out.flush())? {
+                    return Ok(done);
+                }
+                done.examples += numbers.len();
+                done.tokens += numbers.iter().map(|&number| lengths[number]).sum::<usize>();
+                watch(done.examples, done.tokens);
             }
-            if gone(out.flush())? {
-                return Ok(done);
-            }
-            done.examples += numbers.len();
-            done.tokens += numbers.iter().map(|&number| lengths[number]).sum::<usize>();
-            watch(done.examples, done.tokens);
         }
         Ok(done)
+    }
+
+    /// What is from when to when, where these are the labels of a recording's vectors.
+    fn stretches(&self, labels: &[u32]) -> Vec<Stretch> {
+        let mut found = Stretches::new(self.clock());
+        let mut all: Vec<Stretch> = labels.iter().filter_map(|&label| found.push(label)).collect();
+        all.extend(found.finish());
+        all
     }
 
     /// Writes stretches as they come to an end, of a model whose vectors depend on `reach` to each side.

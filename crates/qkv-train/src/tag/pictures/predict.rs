@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use qkv_data::builtin::Part;
 use qkv_data::image::read::PICTURE_ENDINGS;
 use qkv_data::image::{Colour, Mask, Picture, encode_png};
 use qkv_data::plan_following;
@@ -15,7 +14,6 @@ use serde_json::{Value, json};
 use super::Segmenter;
 use crate::error::{Error, Result, gone};
 use crate::files;
-use crate::input::{Examples, Wants};
 use crate::longest::check_longest;
 use crate::model::{Predicted, Style, Watch};
 
@@ -41,26 +39,30 @@ impl Segmenter {
         watch: Watch,
     ) -> Result<Predicted> {
         let source = pictures_of(source);
-        let examples = self.reader().read(self.recipe(), &source, Part::Test, Wants::Nothing)?;
-        let lengths = examples.sets.lengths();
-        check_longest(self.recipe(), &source, 0, lengths.iter().copied())?;
-        let files = masks.map(|folder| MaskFiles::plan(folder, &source, &examples, self.classes())).transpose()?;
+        let pieces = self.reader().pieces(self.recipe(), &source)?;
+        let files =
+            masks.map(|folder| MaskFiles::plan(folder, &source, &pieces.names(), self.classes())).transpose()?;
         let mut done = Predicted::default();
-        for chunk in plan_following(&lengths, self.recipe().decoding.batch_tokens) {
-            if stop.load(Ordering::Relaxed) {
-                break;
+        for examples in pieces {
+            let examples = examples?;
+            let (first, lengths) = (done.examples, examples.sets.lengths());
+            check_longest(self.recipe(), &source, first, lengths.iter().copied())?;
+            for chunk in plan_following(&lengths, self.recipe().decoding.batch_tokens) {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(done);
+                }
+                let found = self.masks(&examples.sets, &chunk);
+                if let Some(files) = &files {
+                    chunk.iter().zip(&found).try_for_each(|(&place, mask)| files.write(first + place, mask))?;
+                }
+                let names = chunk.iter().map(|&place| examples.labelled[place].text.as_str());
+                if gone(write_all(names.zip(&found), self.classes(), style, out))? {
+                    return Ok(done);
+                }
+                done.examples += found.len();
+                done.tokens += found.iter().map(|mask| mask.values.len()).sum::<usize>();
+                watch(done.examples, done.tokens);
             }
-            let found = self.masks(&examples.sets, &chunk);
-            if let Some(files) = &files {
-                chunk.iter().zip(&found).try_for_each(|(&place, mask)| files.write(place, mask))?;
-            }
-            let names = chunk.iter().map(|&place| examples.labelled[place].text.as_str());
-            if gone(write_all(names.zip(&found), self.classes(), style, out))? {
-                return Ok(done);
-            }
-            done.examples += found.len();
-            done.tokens += found.iter().map(|mask| mask.values.len()).sum::<usize>();
-            watch(done.examples, done.tokens);
         }
         Ok(done)
     }
@@ -115,11 +117,11 @@ struct MaskFiles {
 
 impl MaskFiles {
     /// Makes the folders and says in `classes.txt` what the classes are called.
-    fn plan(folder: &Path, source: &str, examples: &Examples, classes: &[String]) -> Result<Self> {
-        let mut paths: Vec<PathBuf> = Vec::with_capacity(examples.labelled.len());
+    fn plan(folder: &Path, source: &str, names: &[String], classes: &[String]) -> Result<Self> {
+        let mut paths: Vec<PathBuf> = Vec::with_capacity(names.len());
         let mut owners: HashMap<PathBuf, &str> = HashMap::new();
-        for example in &examples.labelled {
-            let (name, path) = (example.text.as_str(), folder.join(mask_name(source, &example.text)));
+        for name in names {
+            let path = folder.join(mask_name(source, name));
             if let Some(other) = owners.insert(path.clone(), name) {
                 let what = format!("{name} and {other} would have one mask, {}: rename one", path.display());
                 return Err(Error::Training(what));
