@@ -13,10 +13,38 @@ use crate::vocab::Labels;
 pub struct GivenLabels {
     /// For each thing its label's place in `names`, or [`NONE`].
     ids: Vec<u32>,
-    names: Vec<String>,
+    names: Names,
     /// The line where each name stands first.
     lines: Vec<usize>,
+}
+
+/// Names and their places, in the order of their first occurrence.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names {
+    names: Vec<String>,
     places: HashMap<String, u32>,
+}
+
+impl Names {
+    /// The place of `name`, which is added if it is new.
+    pub(crate) fn place_of(&mut self, name: &str) -> u32 {
+        if let Some(&place) = self.places.get(name) {
+            return place;
+        }
+        // So many names as 32 bits cannot count would not fit into the memory of a machine.
+        let place = self.names.len() as u32;
+        self.places.insert(name.to_owned(), place);
+        self.names.push(name.to_owned());
+        place
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(crate) fn into_names(self) -> Vec<String> {
+        self.names
+    }
 }
 
 impl PartialEq for GivenLabels {
@@ -29,19 +57,11 @@ impl GivenLabels {
     /// Adds the label of the next thing, on line `line`; one that is blank is none.
     pub(crate) fn push(&mut self, label: Option<&str>, line: usize) {
         let label = label.map(str::trim).filter(|label| !label.is_empty());
-        let id = label.map_or(NONE, |label| self.id_of(label, line));
-        self.ids.push(id);
-    }
-
-    fn id_of(&mut self, label: &str, line: usize) -> u32 {
-        if let Some(&id) = self.places.get(label) {
-            return id;
+        let id = label.map_or(NONE, |label| self.names.place_of(label));
+        if self.names.names.len() > self.lines.len() {
+            self.lines.push(line);
         }
-        let id = self.names.len() as u32;
-        self.places.insert(label.to_owned(), id);
-        self.names.push(label.to_owned());
-        self.lines.push(line);
-        id
+        self.ids.push(id);
     }
 
     /// How many things there are, with a label or without.
@@ -59,7 +79,7 @@ impl GivenLabels {
     /// Whether nothing has a label.
     #[must_use]
     pub fn has_none(&self) -> bool {
-        self.names.is_empty()
+        self.names.names.is_empty()
     }
 
     /// The label of a thing.
@@ -69,7 +89,7 @@ impl GivenLabels {
     /// If there is no such thing.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&str> {
-        self.names.get(self.ids[index] as usize).map(String::as_str)
+        self.names.names.get(self.ids[index] as usize).map(String::as_str)
     }
 
     /// The label of each thing.
@@ -80,15 +100,15 @@ impl GivenLabels {
     /// Each label once, in the order of their first occurrence.
     #[must_use]
     pub fn names(&self) -> &[String] {
-        &self.names
+        &self.names.names
     }
 
     /// The ids of the labels by `labels`: [`NONE`] where there is no label, [`UNSEEN`] where there is one that `labels` has
     /// not. Beside them those, in the order of their first occurrence.
     #[must_use]
     pub fn targets(&self, labels: &Labels) -> (Vec<u32>, Vec<UnseenLabel>) {
-        let known: Vec<u32> = self.names.iter().map(|name| labels.id(name).unwrap_or(UNSEEN)).collect();
-        let mut counts = vec![0; self.names.len()];
+        let known: Vec<u32> = self.names.names.iter().map(|name| labels.id(name).unwrap_or(UNSEEN)).collect();
+        let mut counts = vec![0; self.names.names.len()];
         let targets = self.ids.iter().map(|&id| match known.get(id as usize) {
             Some(&known) => {
                 counts[id as usize] += 1;
@@ -97,9 +117,9 @@ impl GivenLabels {
             None => NONE,
         });
         let targets = targets.collect();
-        let unseen = (0..self.names.len()).filter(|&place| known[place] == UNSEEN && counts[place] > 0);
+        let unseen = (0..self.names.names.len()).filter(|&place| known[place] == UNSEEN && counts[place] > 0);
         let unseen = unseen.map(|place| UnseenLabel {
-            label: self.names[place].clone(),
+            label: self.names.names[place].clone(),
             line: self.lines[place],
             count: counts[place],
         });
@@ -120,7 +140,7 @@ impl GivenLabels {
                 Error::malformed(source, line, format!("the label {} is not a finite number", quote(name)), mend)
             })
         };
-        let numbers = self.names.iter().zip(&self.lines).map(number).collect::<Result<Vec<f64>>>()?;
+        let numbers = self.names.names.iter().zip(&self.lines).map(number).collect::<Result<Vec<f64>>>()?;
         Ok(self.ids.iter().map(|&id| numbers.get(id as usize).copied()).collect())
     }
 }

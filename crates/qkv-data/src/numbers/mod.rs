@@ -10,6 +10,7 @@ use crate::error::quote;
 use crate::examples::Refusal;
 
 pub use given::GivenLabels;
+pub(crate) use given::Names;
 
 /// The words, in lower case, that mean that a value is missing; an empty field means it as well.
 pub const MISSING: [&str; 7] = ["na", "n/a", "nan", "null", "none", "?", "<na>"];
@@ -21,21 +22,20 @@ pub fn is_missing(text: &str) -> bool {
     text.is_empty() || (text.len() <= 4 && MISSING.iter().any(|word| text.eq_ignore_ascii_case(word)))
 }
 
-/// The finite number of single precision that `text` is.
-pub(crate) fn single(text: &str) -> std::result::Result<f32, Refusal> {
+/// The finite number of single precision that `text` is, which stands in the column `column`.
+pub(crate) fn single(text: &str, column: &str) -> std::result::Result<f32, Refusal> {
+    const MEND: &str = "write a finite number, take the row out, or name the column in data.ignore";
     let text = text.trim();
-    match text.parse::<f64>() {
-        Ok(number) => finite(number).ok_or_else(|| not_finite(text)),
-        Err(_) if is_missing(text) => {
-            let what = if text.is_empty() {
-                "a number is missing".to_owned()
-            } else {
-                format!("{} is no number", quote(text))
-            };
-            Err(Refusal::new(what, "fill it in, or take the row or the column out"))
-        }
-        Err(_) => Err(Refusal::new(format!("{} is not a number", quote(text)), "write one such as -1.5 or 2e-3")),
+    if let Some(number) = text.parse().ok().and_then(finite) {
+        return Ok(number);
     }
+    let column = quote(column);
+    let what = match text {
+        "" => format!("a number is missing in the column {column}"),
+        _ if text.parse::<f64>().is_ok() => format!("{} in the column {column} is not a finite number", quote(text)),
+        _ => format!("{} in the column {column} is not a number", quote(text)),
+    };
+    Err(Refusal::new(what, MEND))
 }
 
 /// `number` in single precision, unless it is none or beyond its range.
@@ -176,16 +176,15 @@ mod tests {
 
     #[test]
     fn only_finite_numbers_are_taken() {
-        assert_eq!(single(" -1.5e2 ").ok(), Some(-150.0));
+        assert_eq!(single(" -1.5e2 ", "x").ok(), Some(-150.0));
         for (text, what) in [
-            ("inf", "\"inf\" is not a finite number"),
-            ("1e39", "\"1e39\" is not a finite number"),
-            ("nan", "\"nan\" is not a finite number"),
-            ("NA", "\"NA\" is no number"),
-            ("", "a number is missing"),
-            ("x", "\"x\" is not a number"),
+            ("inf", "\"inf\" in the column \"n\" is not a finite number"),
+            ("1e39", "\"1e39\" in the column \"n\" is not a finite number"),
+            ("nan", "\"nan\" in the column \"n\" is not a finite number"),
+            ("NA", "\"NA\" in the column \"n\" is not a number"),
+            (" ", "a number is missing in the column \"n\""),
         ] {
-            let message = single(text).unwrap_err().at("a.csv", 3).to_string();
+            let message = single(text, "n").unwrap_err().at("a.csv", 3).to_string();
             assert!(message.starts_with(&format!("a.csv:3: {what}; ")), "{message}");
         }
     }

@@ -43,8 +43,8 @@ use crate::listing::{ListedPart, part_named};
 use crate::numbers::GivenLabels;
 use crate::source::Source;
 
-pub(crate) use records::Records;
 pub use records::TableFormat;
+pub(crate) use records::{Records, begins_as_parquet};
 pub use schema::{EncodedTable, Feature, FeatureKind, SchemaOptions, TableBatch, TableSchema, UnseenCategory};
 
 /// Columns that hold the label if none is named, the likeliest first.

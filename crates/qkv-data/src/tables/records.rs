@@ -97,6 +97,7 @@ pub(crate) struct Records {
 }
 
 enum Reader {
+    None,
     Csv(Box<CsvRecords>),
     Tsv(Lines),
     Json(Lines),
@@ -160,27 +161,24 @@ impl Records {
     /// Opens a source; its format is `format`, or else what its ending or its beginning says.
     pub(crate) fn open(source: &Source, format: Option<TableFormat>, encoding: Option<&str>) -> Result<Self> {
         let told = format.or_else(|| TableFormat::of_ending(&ending(source.path())));
-        let told = if told.is_none() && begins_as_parquet(source) { Some(TableFormat::Parquet) } else { told };
-        let mut records = Self {
-            name: source.name(),
-            reader: Reader::Json(Lines::from_reader(std::io::empty(), "")),
-            names: Vec::new(),
-            places: HashMap::new(),
-            header: 0,
-            record: Record::default(),
-        };
-        if told == Some(TableFormat::Parquet) {
-            let rows = ParquetRows::open(source)?;
-            records.name_columns(rows.names().to_vec(), 1)?;
-            records.reader = Reader::Parquet(Box::new(rows));
-            return Ok(records);
+        if told != Some(TableFormat::Parquet) && (told.is_some() || !begins_as_parquet(source)) {
+            return Self::of_lines(source.open(encoding)?, told);
         }
-        let mut lines = source.open(encoding)?;
-        let told = match told {
-            Some(told) => told,
+        let rows = ParquetRows::open(source)?;
+        let mut records = Self::new(source.name());
+        records.name_columns(rows.names().to_vec(), 1)?;
+        records.reader = Reader::Parquet(Box::new(rows));
+        Ok(records)
+    }
+
+    /// The records of a text; without a format, its first line tells it.
+    pub(crate) fn of_lines(mut lines: Lines, format: Option<TableFormat>) -> Result<Self> {
+        let format = match format {
+            Some(format) => format,
             None => TableFormat::of_line(lines.peek_not_blank()?.unwrap_or_default().trim_start()),
         };
-        match told {
+        let mut records = Self::new(lines.name().to_owned());
+        match format {
             TableFormat::Csv => {
                 let mut csv = Box::new(CsvRecords::new(lines));
                 if let Some(line) = csv.next_record()? {
@@ -197,6 +195,17 @@ impl Records {
             TableFormat::Jsonl | TableFormat::Parquet => records.reader = Reader::Json(lines),
         }
         Ok(records)
+    }
+
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            reader: Reader::None,
+            names: Vec::new(),
+            places: HashMap::new(),
+            header: 0,
+            record: Record::default(),
+        }
     }
 
     fn header_of(&mut self, names: Vec<String>, line: usize) -> Result<()> {
@@ -250,6 +259,7 @@ impl Records {
     /// Reads the next record and says on which line it begins (of Parquet, which row it is), or `None` at the end.
     pub(crate) fn next_record(&mut self) -> Result<Option<usize>> {
         let line = match &mut self.reader {
+            Reader::None => return Ok(None),
             Reader::Csv(csv) => {
                 let Some(line) = csv.next_record()? else { return Ok(None) };
                 self.record.fields(csv.fields());
@@ -348,7 +358,7 @@ impl Records {
 }
 
 /// Whether a file without a telling name is Parquet.
-fn begins_as_parquet(source: &Source) -> bool {
+pub(crate) fn begins_as_parquet(source: &Source) -> bool {
     let Some(path) = source.path().filter(|path| path.is_file()) else { return false };
     let mut magic = [0; 4];
     File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"PAR1"
