@@ -76,5 +76,5 @@ pub fn random_graph(
 
 /// A number below `count`, which is at most 2³².
 fn below(key: Key, index: usize, count: u64) -> u64 {
-    u64::from(key.bits(index as u64)) * count >> 32
+    (u64::from(key.bits(index as u64)) * count) >> 32
 }

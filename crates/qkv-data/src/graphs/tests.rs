@@ -292,9 +292,9 @@ fn a_random_graph_is_a_function_of_its_seed() {
     }
 }
 
-/// Large enough to take long or fill the memory if anything were not linear; run by name, with `--ignored`.
+/// Large enough to take long or to fill the memory if anything were not linear: `cargo test --release -- --ignored large`.
 #[test]
-#[ignore = "takes a minute"]
+#[ignore = "has ten million edges"]
 fn a_large_graph_is_drawn_written_and_read_in_seconds() {
     let start = std::time::Instant::now();
     let drawn = random_graph(1_000_000, 10_000_000, 8, 10, 0, &ways(true, false)).unwrap();

@@ -63,8 +63,11 @@ pub(super) fn read(source: &Source, builder: &mut Builder) -> Result<()> {
     Ok(())
 }
 
+/// An array of sequences, that of their labels, and their part.
+type Pair = (PathBuf, Option<PathBuf>, Option<ListedPart>);
+
 /// The arrays of a folder, train before dev before test, each with its labels.
-fn in_folder(folder: &Path) -> Result<Vec<(PathBuf, Option<PathBuf>, Option<ListedPart>)>> {
+fn in_folder(folder: &Path) -> Result<Vec<Pair>> {
     let name = Source::from(folder).name();
     let entries = fs::read_dir(folder).map_err(|source| Error::io(&name, source))?;
     let mut files = Vec::new();
@@ -76,7 +79,7 @@ fn in_folder(folder: &Path) -> Result<Vec<(PathBuf, Option<PathBuf>, Option<List
         let wanted = format!("y{}.npy", &stem[1..]);
         files.iter().find(|file| file.to_lowercase() == wanted).map(|file| folder.join(file))
     };
-    let mut arrays: Vec<(PathBuf, Option<PathBuf>, Option<ListedPart>)> = Vec::new();
+    let mut arrays: Vec<Pair> = Vec::new();
     for file in &files {
         let lower = file.to_lowercase();
         let Some(stem) = lower.strip_suffix(".npy").filter(|stem| stem.starts_with('x')) else { continue };

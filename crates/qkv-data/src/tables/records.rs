@@ -368,7 +368,10 @@ pub(crate) fn begins_as_parquet(source: &Source) -> bool {
 mod tests {
     use super::*;
 
-    fn all(name: &str, text: &str) -> Result<(Vec<String>, Vec<(usize, Vec<String>)>)> {
+    /// Lines and their fields.
+    type Rows = Vec<(usize, Vec<String>)>;
+
+    fn all(name: &str, text: &str) -> Result<(Vec<String>, Rows)> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -380,7 +383,7 @@ mod tests {
         Ok((records.names().to_vec(), found))
     }
 
-    fn rows(rows: &[(usize, &[&str])]) -> Vec<(usize, Vec<String>)> {
+    fn rows(rows: &[(usize, &[&str])]) -> Rows {
         rows.iter().map(|(line, row)| (*line, row.iter().map(|field| (*field).to_owned()).collect())).collect()
     }
 
@@ -396,7 +399,7 @@ mod tests {
             let (names, found) = all(name, text).unwrap();
             assert_eq!(names, ["a", "b"], "{name} {text}");
             let values: Vec<&[String]> =
-                found.iter().map(|(_, row)| row.as_slice()).filter(|row| row[1] != "").collect();
+                found.iter().map(|(_, row)| row.as_slice()).filter(|row| !row[1].is_empty()).collect();
             assert_eq!(values, [["1", "x"], ["", "y"]], "{name} {text}");
         }
         assert_eq!(all("a.tsv", "a\tb\n\t\n").unwrap().1, rows(&[(2, &["", ""])]));
