@@ -12,8 +12,9 @@ use std::collections::HashSet;
 use super::graph::{BondOrder, Molecule};
 use super::rings::{LARGEST_RING, in_cycles};
 
-/// With more rings than this, none are joined.
+/// With more rings, or more pairs of rings that share a bond, than this none are joined: no molecule has so many.
 const MOST_RINGS: usize = 500;
+const MOST_PAIRS: usize = 2000;
 
 /// A ring: its bonds, rising.
 type Ring = Vec<usize>;
@@ -158,6 +159,9 @@ impl Molecule {
             for &other in others.iter().filter(|other| **other > one) {
                 joined.insert(vec![one, other]);
             }
+        }
+        if joined.len() > MOST_PAIRS {
+            return;
         }
         let mut twos: Vec<Vec<usize>> = joined.into_iter().collect();
         twos.sort_unstable();

@@ -233,7 +233,7 @@ impl Molecule {
     /// The same molecule with plain hydrogen atoms, such as the one of `[H]O`, counted by the atom that bears them.
     ///
     /// Hydrogens stay that have an isotope, a charge, a class or another number of neighbours than one, or whose neighbour
-    /// is a hydrogen. Atoms keep their order.
+    /// is a hydrogen. Atoms keep their order, and marks of chirality stay as they are written.
     #[must_use]
     pub fn fold_hydrogens(&self) -> Self {
         let bearer = |atom: usize| {
@@ -254,12 +254,12 @@ impl Molecule {
         };
         let mut atoms = self.atoms.clone();
         let mut keep = vec![true; atoms.len()];
-        for atom in 0..atoms.len() {
+        for (atom, keep) in keep.iter_mut().enumerate() {
             if let Some(bearer) = bearer(atom) {
                 // More than 255 hydrogens at one atom are no molecule, but may stand in a string.
                 if let Some(hydrogens) = atoms[bearer].hydrogens.checked_add(1) {
                     atoms[bearer].hydrogens = hydrogens;
-                    keep[atom] = false;
+                    *keep = false;
                 }
             }
         }

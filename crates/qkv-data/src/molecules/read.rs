@@ -518,7 +518,7 @@ impl Row {
         }
         let molecule = match parse_smiles(smiles) {
             Ok(molecule) if options.as_written => molecule,
-            Ok(molecule) => molecule.standard_form(),
+            Ok(molecule) => molecule.fold_hydrogens(),
             Err(error) => {
                 let what = format!("{} is no SMILES: character {}: {}", quote(smiles), error.position, error.what);
                 return Ok(Err(BadSmiles { what, mend: error.mend }));
@@ -529,6 +529,7 @@ impl Row {
             let what = format!("{} has {atoms} atoms, more than {most}", quote(smiles));
             return Err(Refusal::new(what, "take the line out, or raise the limit of atoms"));
         }
+        let molecule = if options.as_written { molecule } else { molecule.standard_form() };
         let smiles = smiles.to_owned();
         Ok(Ok(MoleculeItem { smiles, line: self.line, molecule, targets, part }))
     }

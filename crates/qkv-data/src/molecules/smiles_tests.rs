@@ -195,7 +195,7 @@ fn errors_name_the_character_and_what_mends_it() {
         ("[99999999999C]", 2, "the isotope is more than 999"),
         ("[CH10]", 5, "'0' does not belong here"),
         ("[HH1]", 3, "a hydrogen bears no hydrogens; write molecular hydrogen as [H][H]"),
-        ("[C+16]", 3, "the charge is more than 15"),
+        ("[C+16]", 4, "the charge is more than 15"),
         ("[C++++++++++++++++]", 3, "the charge is more than 15"),
         ("[C+-]", 4, "'-' does not belong here"),
         ("[C:]", 4, "the class needs a number"),

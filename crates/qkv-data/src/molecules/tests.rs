@@ -84,7 +84,7 @@ fn a_key_does_not_depend_on_the_numbering() {
         parse("C1C2CC3CC1CC(C2)C3"),
         parse("CC(C)(C)C(C(C)(C)C)(C(C)(C)C)C(C)(C)C"),
         parse("C1CC1.C1CC1.C1CC1.CCC.[Na+].[Cl-].[Na+].[Cl-]"),
-        parse(&"O.".repeat(200).trim_end_matches('.')),
+        parse("O.".repeat(200).trim_end_matches('.')),
         parse(&"C".repeat(500)),
         parse(&polystyrene),
         parse(&butyls),
@@ -104,7 +104,7 @@ fn a_key_does_not_depend_on_the_numbering() {
 fn large_molecules_have_keys_in_time() {
     let chain = parse(&"C".repeat(50_000));
     let butyls = parse(&format!("C{}", "C(C(C)(C)C)".repeat(1_000)));
-    let rings = parse(&"C1CC1.".repeat(5_000).trim_end_matches('.'));
+    let rings = parse("C1CC1.".repeat(5_000).trim_end_matches('.'));
     for molecule in [chain, butyls, rings] {
         assert_eq!(canonical_key(&molecule), canonical_key(&renumbered(&molecule, 1)), "{}", molecule.formula());
     }
