@@ -100,6 +100,36 @@ fn a_key_does_not_depend_on_the_numbering() {
     }
 }
 
+/// A graph of carbon atoms, of which those are bonded for which `are_bonded` holds.
+fn graph_of(count: usize, are_bonded: impl Fn(usize, usize) -> bool) -> Molecule {
+    let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
+    let bond = |(a, b)| Bond { a, b, order: BondOrder::Single, direction: Direction::None };
+    Molecule::new(vec![graph::Atom::plain(6); count], pairs.filter(|&(a, b)| are_bonded(a, b)).map(bond).collect())
+}
+
+/// Squares of a board, bonded in rows and columns.
+fn rook(size: usize) -> Molecule {
+    graph_of(size * size, |a, b| a / size == b / size || a % size == b % size)
+}
+
+#[test]
+fn very_symmetric_graphs_have_keys_that_tell_them_apart() {
+    let cube = graph_of(128, |a, b| (a ^ b).count_ones() == 1);
+    let torus = graph_of(16, |a, b| {
+        let (row, column) = ((b / 4 + 4 - a / 4) % 4, (b % 4 + 4 - a % 4) % 4);
+        matches!((row, column), (0, 1 | 3) | (1 | 3, 0) | (1, 1) | (3, 3))
+    });
+    // Both have 16 atoms of six neighbours, and any two atoms have two neighbours in common.
+    assert_ne!(canonical_key(&rook(4)), canonical_key(&torus));
+    let all = graph_of(40, |_, _| true);
+    for molecule in [cube, torus, rook(4), rook(10), all] {
+        let key = canonical_key(&molecule);
+        for seed in 0..4 {
+            assert_eq!(canonical_key(&renumbered(&molecule, seed)), key, "{}", molecule.formula());
+        }
+    }
+}
+
 #[test]
 fn large_molecules_have_keys_in_time() {
     let chain = parse(&"C".repeat(50_000));
