@@ -50,6 +50,7 @@ pub mod graphs;
 pub mod image;
 pub mod labelled;
 pub mod listing;
+pub mod molecules;
 pub mod numbers;
 pub mod pairs;
 pub mod plan;
@@ -74,6 +75,7 @@ pub use labelled::{
     LabelledFormat, LabelledOptions, LabelledStream, LabelledText, numbers, read_labelled, stream_labelled,
 };
 pub use listing::{ListOptions, Listed, ListedPart, ManifestColumns, NamePattern, list_files};
+pub use molecules::{Molecule, MoleculeOptions, MoleculeSet, parse_smiles, read_molecules};
 pub use pairs::{Pair, PairFormat, PairOptions, PairStream, read_pairs, stream_pairs};
 pub use plan::{plan_epoch, plan_following, plan_in_order, plan_windows, windows};
 pub use ratings::{LeaveOneOut, Rating, Ratings, leave_one_out, part_of_rating, read_ratings};
