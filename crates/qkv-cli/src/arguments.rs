@@ -212,6 +212,21 @@ pub(crate) enum Bench {
     Attention(BenchAttention),
     /// Steps of training and inference of an encoder, beside the peak of the machine
     Train(BenchTrain),
+    /// Epochs of graph attention networks on one graph
+    Graphs(BenchGraphs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchGraphs {
+    /// Only the case of this name, or those whose name has this text in it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// The folder of Cora's nodes.tsv and edges.tsv, for the case `cora`
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print one JSON object for each case
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

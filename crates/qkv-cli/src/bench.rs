@@ -1,5 +1,6 @@
 //! `bench`: the kernels, timed on work that is known by name, beside the speed that no kernel can exceed.
 
+mod graphs;
 mod options;
 mod reading;
 mod train;
@@ -17,6 +18,7 @@ use crate::Failure;
 use crate::arguments::BenchAttention;
 use crate::commands::print;
 use crate::measure::{self, Drawn, Layout, Problem, gflops, median_seconds, median_seconds_and_ratio, places};
+pub(crate) use graphs::graphs;
 use options::{Extra, Numbers};
 use reading::Memory;
 pub(crate) use train::train;

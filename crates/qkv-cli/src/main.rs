@@ -95,6 +95,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Info(options) => commands::info(&options),
         Command::Bench(Bench::Attention(options)) => bench::attention(&options),
         Command::Bench(Bench::Train(options)) => bench::train(&options),
+        Command::Bench(Bench::Graphs(options)) => bench::graphs(&options),
         Command::Explain(options) => explain::explain(&options),
     }
 }

@@ -211,7 +211,7 @@ fn recordings_are_predicted_in_order_whatever_they_are_called() {
     let objects = done(&["predict", model, data, "--json"]);
     for (object, line) in objects.lines().map(json).zip(answers.lines()) {
         assert_eq!(object.as_object().unwrap().keys().collect::<Vec<_>>(), ["text", "label", "probabilities"]);
-        assert_eq!(format!("{}\t{}", object["label"].as_str().unwrap(), object["text"].as_str().unwrap()), line);
+        assert_eq!(format!("{}\t{}", object["label"].as_str().unwrap(), object["file"].as_str().unwrap()), line);
         let sum: f64 = object["probabilities"].as_object().unwrap().values().map(|p| p.as_f64().unwrap()).sum();
         assert!((sum - 1.0).abs() < 1e-6, "{object}");
     }

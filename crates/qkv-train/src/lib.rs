@@ -5,6 +5,7 @@
 //! batches (`qkv-data`), arguments and progress bars (`qkv-cli`).
 
 pub mod bench;
+pub mod bench_graphs;
 pub mod classify;
 pub mod demo;
 pub mod embed;
@@ -25,7 +26,7 @@ pub mod weights;
 
 mod arrivals;
 mod checkpoint;
-mod each;
+pub mod each;
 mod input;
 mod listen;
 mod longest;

@@ -1,7 +1,7 @@
 //! How long a text may be: what full attention takes grows with the square of it, and nothing is heard of it meanwhile.
 
 use crate::error::{Error, Result};
-use crate::recipe::{InputKind, Mixer, Recipe};
+use crate::recipe::{InputKind, Mixer, Recipe, Sees};
 
 /// Units of a text, each of which looks at all others, at most: 10¹³ operations for each layer and head of 64 numbers, half a minute on
 /// two cores.
@@ -18,7 +18,9 @@ pub(crate) fn check_longest(
     before: usize,
     lengths: impl IntoIterator<Item = usize>,
 ) -> Result<()> {
-    if recipe.model.mixer != Mixer::Attention || recipe.model.window.is_some() {
+    let along_edges =
+        matches!(recipe.input.kind, InputKind::Graph | InputKind::Molecule) && recipe.model.sees == Sees::Edges;
+    if recipe.model.mixer != Mixer::Attention || recipe.model.window.is_some() || along_edges {
         return Ok(());
     }
     let halvings = if recipe.input.kind == InputKind::Audio { recipe.input.convolutions } else { 0 };

@@ -17,7 +17,7 @@ use crate::model_dir::ModelDir;
 use crate::recipe::{InputKind, Recipe, Task};
 use crate::recommend::{Rater, Recommender, recommends};
 use crate::tag::Tagger;
-use crate::tag::each::Labeller;
+use crate::tag::each::{Labeller, labels_each};
 use crate::tag::pictures::Segmenter;
 
 /// What the user says of a file that is to be read.
@@ -85,7 +85,7 @@ pub struct Predicted {
 pub type Watch<'a> = &'a mut dyn FnMut(usize, usize);
 
 /// Keys of a finished model's recipe that say how files are read.
-const READING: [&str; 11] = [
+const READING: [&str; 16] = [
     "data.names",
     "data.test_files",
     "data.dev_files",
@@ -97,6 +97,11 @@ const READING: [&str; 11] = [
     "data.join_seconds",
     "data.join_count",
     "data.background",
+    "data.split",
+    "data.ignore",
+    "data.series",
+    "data.smiles",
+    "data.directed",
 ];
 
 /// What is done otherwise than when the model was trained.
@@ -159,7 +164,7 @@ impl Model {
         overrides.apply(&mut recipe)?;
         Ok(match recipe.model.task {
             Task::Tag if recipe.input.kind == InputKind::Image => Self::Segment(Segmenter::read(&dir, recipe)?),
-            Task::Tag if recipe.input.kind == InputKind::Audio => Self::Each(Labeller::read(&dir, recipe)?),
+            Task::Tag if labels_each(&recipe) => Self::Each(Labeller::read(&dir, recipe)?),
             Task::Tag => Self::Tag(Tagger::read(&dir, recipe)?),
             Task::Regress if recommends(&recipe) => Self::Rate(Rater::read(&dir, recipe)?),
             Task::Generate if recommends(&recipe) => Self::Recommend(Recommender::read(&dir, recipe)?),

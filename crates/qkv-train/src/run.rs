@@ -17,7 +17,7 @@ use crate::model_dir::{self, ModelDir, Parts};
 use crate::recipe::{InputKind, Recipe, Task};
 use crate::recommend::{RatingTask, RecommendTask, recommends, settled};
 use crate::tag::TagTask;
-use crate::tag::each::EachTask;
+use crate::tag::each::{EachTask, labels_each};
 use crate::tag::pictures::SegmentTask;
 use crate::trainer::{self, EpochRecord, Observer};
 use crate::weights::Weights;
@@ -125,9 +125,7 @@ pub fn run(
         Task::Tag if recipe.input.kind == InputKind::Image => {
             run_task(&SegmentTask::prepare(recipe)?, recipe, out, watchers)
         }
-        Task::Tag if recipe.input.kind == InputKind::Audio => {
-            run_task(&EachTask::prepare(recipe)?, recipe, out, watchers)
-        }
+        Task::Tag if labels_each(recipe) => run_task(&EachTask::prepare(recipe)?, recipe, out, watchers),
         Task::Tag => run_task(&TagTask::prepare(recipe)?, recipe, out, watchers),
         Task::Regress if recommends(recipe) => run_task(&RatingTask::prepare(recipe)?, recipe, out, watchers),
         Task::Generate if recommends(recipe) => run_task(&RecommendTask::prepare(recipe)?, recipe, out, watchers),
@@ -261,7 +259,7 @@ pub fn estimate(recipe: &Recipe) -> Result<Estimate> {
     let recipe = &settled(recipe);
     match recipe.model.task {
         Task::Tag if recipe.input.kind == InputKind::Image => estimate_task(&SegmentTask::prepare(recipe)?, recipe),
-        Task::Tag if recipe.input.kind == InputKind::Audio => estimate_task(&EachTask::prepare(recipe)?, recipe),
+        Task::Tag if labels_each(recipe) => estimate_task(&EachTask::prepare(recipe)?, recipe),
         Task::Tag => estimate_task(&TagTask::prepare(recipe)?, recipe),
         Task::Regress if recommends(recipe) => estimate_task(&RatingTask::prepare(recipe)?, recipe),
         Task::Generate if recommends(recipe) => estimate_task(&RecommendTask::prepare(recipe)?, recipe),

@@ -7,15 +7,17 @@ use qkv::activation::Activation;
 use qkv::options::{Mask, Normalizer};
 use qkv_nn::attention::Score;
 use qkv_nn::layers::{
-    CrossAttentionOptions, DecoderOptions, Directions, EncoderOptions, Geometry, MixerOptions, NormPlace, PoolingKind,
-    PositionsOptions, SelfAttentionOptions,
+    CrossAttentionOptions, DecoderOptions, Directions, EdgeScore, EdgeStackOptions, EncoderOptions, Geometry,
+    MixerOptions, NormPlace, PoolingKind, PositionsOptions, Sees, SelfAttentionOptions,
 };
+
+use crate::input::{InputSizes, buckets};
 
 use crate::recipe::{self, Cross, InputKind, Mixer, Pooling, Positions, Recipe};
 
 /// Whom a place of a stack sees.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sees {
+enum Looks {
     /// All, or a window of both sides: it reads.
     All,
     /// Those before it: it writes.
@@ -23,15 +25,64 @@ enum Sees {
 }
 
 /// The encoder that a recipe asks for: each place sees all others.
-pub(crate) fn encoder_options(recipe: &Recipe) -> EncoderOptions {
+pub(crate) fn encoder_options(recipe: &Recipe, sizes: &InputSizes) -> EncoderOptions {
     let max = recipe.model.max_positions;
     let (max_positions, geometry) = match recipe.input.kind {
-        InputKind::Text | InputKind::Audio => (max, Geometry::Line),
+        InputKind::Text | InputKind::Audio | InputKind::Vectors => (max, Geometry::Line),
+        InputKind::Table => (1, Geometry::Line),
+        InputKind::Graph | InputKind::Molecule => {
+            let nodes = sizes.nodes.unwrap_or_default();
+            let sees = match recipe.model.sees {
+                recipe::Sees::Edges => Sees::Edges,
+                recipe::Sees::All => Sees::All,
+                recipe::Sees::Distances => Sees::Buckets(buckets(recipe.model.distances)),
+            };
+            (1, Geometry::Graph { sees, kinds: nodes.kinds, numbers: nodes.edge_numbers })
+        }
         // Beside the picture there is a vector for the whole at most.
         InputKind::Image => (1, grid(max)),
         InputKind::ImageText => (max, grid(max)),
     };
-    EncoderOptions { geometry, ..stack_options(recipe, recipe.model.layers, max_positions, Sees::All) }
+    let mut options =
+        EncoderOptions { geometry, ..stack_options(recipe, recipe.model.layers, max_positions, Looks::All) };
+    if has_no_order(recipe) {
+        options.positions = PositionsOptions::None;
+    }
+    if let (Geometry::Graph { sees: Sees::Buckets(_), .. }, MixerOptions::Attention(attention)) =
+        (geometry, &mut options.mixer)
+    {
+        // (of graphs the bias is by buckets, of which the geometry says how many there are)
+        attention.relative_range = Some(0);
+    }
+    options
+}
+
+/// Whether the vectors of a set have no order that could be told.
+pub(crate) fn has_no_order(recipe: &Recipe) -> bool {
+    matches!(recipe.input.kind, InputKind::Graph | InputKind::Molecule | InputKind::Table)
+}
+
+/// The bare stack that a recipe asks for, which gives `classes` numbers for each node; `None` if it asks for full blocks.
+pub(crate) fn edge_stack_options(recipe: &Recipe, sizes: &InputSizes, classes: usize) -> Option<EdgeStackOptions> {
+    let (model, nodes) = (&recipe.model, sizes.nodes?);
+    (model.block == recipe::Block::Bare).then(|| EdgeStackOptions {
+        dim: nodes.features + nodes.numbers,
+        layers: model.layers,
+        heads: model.heads,
+        last_heads: 1,
+        head_dim: model.d_model / model.heads.max(1),
+        classes,
+        score: (model.mixer == Mixer::Attention).then_some(match model.score {
+            recipe::Score::Dot => EdgeScore::Dot,
+            recipe::Score::Additive => EdgeScore::Additive,
+            recipe::Score::RankOne => EdgeScore::RankOne,
+        }),
+        // Of one kind beside that of a node to itself nothing is to be told apart.
+        kinds: if nodes.kinds > 2 { nodes.kinds } else { 0 },
+        numbers: nodes.edge_numbers,
+        dropout: recipe.training.dropout as f32,
+        attention_dropout: recipe.training.attention_dropout as f32,
+    })
 }
 
 /// Rows and columns of a picture's patches, of which so many are told apart at most.
@@ -56,16 +107,20 @@ pub(crate) fn decoder_options(recipe: &Recipe, reads: bool) -> DecoderOptions {
         dropout: training.attention_dropout as f32,
     };
     DecoderOptions {
-        stack: stack_options(recipe, layers, max_positions, Sees::Past),
+        stack: stack_options(recipe, layers, max_positions, Looks::Past),
         cross: (reads && model.cross == Cross::Attention).then_some(cross),
         summary: reads && model.cross == Cross::None,
     }
 }
 
 /// How the vectors of a set become one.
-pub(crate) fn pooling(recipe: &Recipe) -> PoolingKind {
+pub(crate) fn pooling(recipe: &Recipe, sizes: &InputSizes) -> PoolingKind {
+    let flat = PoolingKind::Flat { vectors: sizes.cells[1] };
     match (recipe.model.pooling, recipe.model.mixer) {
         (Some(Pooling::Mean), _) => PoolingKind::Mean,
+        (Some(Pooling::Sum), _) => PoolingKind::Sum,
+        (Some(Pooling::Flat), _) => flat,
+        (None, Mixer::None) if recipe.input.kind == InputKind::Table => flat,
         (Some(Pooling::Class), _) => PoolingKind::First,
         (Some(Pooling::Ends), _) | (None, Mixer::Rnn) => PoolingKind::Ends,
         (Some(Pooling::Attention), _) => PoolingKind::Attention { heads: recipe.model.heads },
@@ -77,6 +132,7 @@ fn score(recipe: &Recipe) -> Score {
     match recipe.model.score {
         recipe::Score::Dot => Score::DOT,
         recipe::Score::Additive => Score::ADDITIVE,
+        recipe::Score::RankOne => Score::RankOne { slope: 0.2 },
     }
 }
 
@@ -87,7 +143,7 @@ fn normalizer(recipe: &Recipe) -> Normalizer {
     }
 }
 
-fn stack_options(recipe: &Recipe, layers: usize, max_positions: usize, sees: Sees) -> EncoderOptions {
+fn stack_options(recipe: &Recipe, layers: usize, max_positions: usize, sees: Looks) -> EncoderOptions {
     let (model, training) = (&recipe.model, &recipe.training);
     let mixer = match model.mixer {
         // What is no stack of blocks at all has none here either.
@@ -96,12 +152,12 @@ fn stack_options(recipe: &Recipe, layers: usize, max_positions: usize, sees: See
         Mixer::Cnn => MixerOptions::Cnn { radius: model.window.unwrap_or(1) },
         Mixer::Rnn => MixerOptions::Rnn {
             hidden: model.hidden.unwrap_or(match sees {
-                Sees::All => model.d_model.div_ceil(2),
-                Sees::Past => model.d_model,
+                Looks::All => model.d_model.div_ceil(2),
+                Looks::Past => model.d_model,
             }),
             directions: match sees {
-                Sees::All => Directions::Both,
-                Sees::Past => Directions::Forward,
+                Looks::All => Directions::Both,
+                Looks::Past => Directions::Forward,
             },
         },
         Mixer::Attention => MixerOptions::Attention(SelfAttentionOptions {
@@ -109,10 +165,10 @@ fn stack_options(recipe: &Recipe, layers: usize, max_positions: usize, sees: See
             score: score(recipe),
             normalizer: normalizer(recipe),
             mask: match (sees, model.window) {
-                (Sees::All, None) => Mask::Full,
-                (Sees::All, Some(window)) => Mask::Window { left: window, right: window },
-                (Sees::Past, None) => Mask::Causal { offset: 0 },
-                (Sees::Past, Some(window)) => Mask::Window { left: window, right: 0 },
+                (Looks::All, None) => Mask::Full,
+                (Looks::All, Some(window)) => Mask::Window { left: window, right: window },
+                (Looks::Past, None) => Mask::Causal { offset: 0 },
+                (Looks::Past, Some(window)) => Mask::Window { left: window, right: 0 },
             },
             rotary: model.positions == Positions::Rotary,
             relative_range: (model.positions == Positions::Relative)
@@ -165,7 +221,17 @@ pub(crate) fn encoder_parameters(options: &EncoderOptions) -> u128 {
         }
         MixerOptions::Attention(attention) => {
             let bias = attention.relative_range.map_or(0, |range| geometry.relative_buckets(range));
-            let bias = bias as u128 * attention.heads as u128;
+            let edges = match geometry {
+                Geometry::Graph { sees: Sees::Edges, kinds, numbers } => {
+                    if kinds > 1 {
+                        kinds + numbers
+                    } else {
+                        numbers
+                    }
+                }
+                _ => 0,
+            };
+            let bias = (bias + edges) as u128 * attention.heads as u128;
             let additive = if matches!(attention.score, Score::Additive { .. }) { d } else { 0 };
             layers * (4 * linear(d, d) + bias + additive + norm)
         }

@@ -7,9 +7,9 @@
 use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use qkv::random::Key;
@@ -263,6 +263,27 @@ pub fn rehearse<T: Task>(task: &T, recipe: &Recipe, batches: usize) -> Result<f6
     Ok(epochs * epoch + epochs.ceil() * evaluations * evaluation)
 }
 
+/// The sum of the squares of all parameters.
+fn squares<M: Module>(model: &M) -> Tensor<1> {
+    struct Squares(Option<Tensor<1>>);
+    impl ModuleVisitor for Squares {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let x = param.val();
+            let own = (x.clone() * x).sum();
+            self.0 = Some(match self.0.take() {
+                Some(sum) => sum + own,
+                None => own,
+            });
+        }
+    }
+    let mut visitor = Squares(None);
+    model.visit(&mut visitor);
+    visitor.0.expect("a model has parameters")
+}
+
+/// Time between two checkpoints at the ends of epochs, at least.
+const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(1);
+
 /// Keeps the draws of training apart from those that start parameters.
 const TRAINING_STREAM: u64 = 0x7247;
 
@@ -279,6 +300,8 @@ struct Run<'a, T: Task> {
     kept: Vec<Weights>,
     /// Parameters of the best epoch.
     best: Option<Weights>,
+    /// When the last checkpoint was written.
+    written: Option<Instant>,
     started: Instant,
     seconds_before: f64,
 }
@@ -302,6 +325,7 @@ impl<'a, T: Task> Run<'a, T> {
             moments,
             kept: Vec::new(),
             best: None,
+            written: None,
             started: Instant::now(),
             seconds_before: 0.0,
         };
@@ -430,7 +454,11 @@ impl<'a, T: Task> Run<'a, T> {
             let step = self.state.step + 1;
             return Err(Error::Training(format!("the loss is {value} at step {step}: lower training.learning_rate")));
         }
-        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        let minimised = match training.l2 > 0.0 {
+            true => loss + squares(&model) * (training.l2 / 2.0),
+            false => loss,
+        };
+        let grads = GradientsParams::from_grads(minimised.backward(), &model);
         let limit = (training.clip > 0.0).then_some(training.clip);
         self.optimizer.grad_scale.set(clip_scale(global_norm(&model, &grads), limit));
         self.model = Some(self.moments.step(rate, model, grads));
@@ -475,7 +503,11 @@ impl<'a, T: Task> Run<'a, T> {
         self.state.epoch = epoch;
         (self.state.batch, self.state.loss_sum, self.state.loss_tokens) = (0, 0.0, 0);
         observer.epoch(&record, better);
-        self.checkpoint()
+        // Epochs of milliseconds would otherwise wait for the disk: what a kill takes then is done again in less than a second.
+        match self.written.is_none_or(|written| written.elapsed() >= BETWEEN_CHECKPOINTS) {
+            true => self.checkpoint(),
+            false => Ok(()),
+        }
     }
 
     /// Keeps an epoch's parameters if they are to be averaged; says whether the average changed.
@@ -510,7 +542,9 @@ impl<'a, T: Task> Run<'a, T> {
         named.extend(self.state.best.iter().zip(&self.best).map(|(best, weights)| (best_file(best.epoch), weights)));
         named.retain(|(name, _)| !self.state.files.contains_key(name));
         let model = self.model.as_ref().expect("no step is running");
-        checkpoints.write(&mut self.state, model, &self.moments, &named)
+        checkpoints.write(&mut self.state, model, &self.moments, &named)?;
+        self.written = Some(Instant::now());
+        Ok(())
     }
 
     fn finish(self, interrupted: bool) -> Result<Outcome<T::Model>> {

@@ -213,7 +213,11 @@ pub fn read_sound(source: impl Into<Source>, max_seconds: f64) -> Result<Sound> 
         samples.extend_from_slice(block);
         if samples.len() as f64 > most {
             let what = format!("is longer than {max_seconds} s");
-            return Err(Error::unusable(stream.name(), what, "cut it into pieces, or raise the limit"));
+            return Err(Error::unusable(
+                stream.name(),
+                what,
+                "cut it into pieces, or let `predict -` listen to it as it comes",
+            ));
         }
     }
     Ok(Sound { samples, rate })

@@ -97,7 +97,11 @@ impl Reading<'_> {
             count += block.len() as u64;
             if count as f64 > self.options.max_seconds * rate {
                 let what = format!("is longer than {} s", self.options.max_seconds);
-                return Err(Error::unusable(&file.name(), what, "cut it into pieces, or raise the limit"));
+                return Err(Error::unusable(
+                    &file.name(),
+                    what,
+                    "cut it into pieces, or let `predict -` listen to it as it comes",
+                ));
             }
             resampled.clear();
             resampler.push(block, &mut resampled);

@@ -177,7 +177,10 @@ fn apply_rules(files: &mut [Listed], options: &ListOptions) -> Result<()> {
         let rule = Rule::parse(rule, part, files)?;
         let mut taken = 0;
         for file in files.iter_mut().filter(|file| file.field(&rule.field).is_some_and(|value| rule.takes(value))) {
-            taken += 1;
+            // What the other rule has taken is not taken again.
+            if file.part != Some(ListedPart::Test) || part == ListedPart::Test {
+                taken += 1;
+            }
             if matches!(file.part, None | Some(ListedPart::Train)) {
                 file.part = Some(part);
             }

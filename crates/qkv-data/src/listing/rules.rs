@@ -80,7 +80,8 @@ impl Rule {
                 values.push(value);
             }
         }
-        let what = format!("takes none of the {} files", files.len());
+        let what =
+            format!("takes none of the {} files, or none that the rule of the test part has not taken", files.len());
         Error::unusable(&self.name, what, format!("values of {} are {}", self.field, listed(&values)))
     }
 }

@@ -140,7 +140,7 @@ impl MoleculeOptions {
     }
 
     fn target_role(&self, column: Option<&String>) -> Role {
-        Role { name: "target", usual: &USUAL_TARGET, column: column.cloned() }
+        Role { name: "label", usual: &USUAL_TARGET, column: column.cloned() }
     }
 
     fn part_role(&self) -> Role {
@@ -443,7 +443,7 @@ impl Table {
         }
         if !options.targets.is_empty() || self.format == MoleculeFormat::Smi {
             if targets.is_empty() && options.need_targets {
-                let mend = "give a CSV file with a column of SMILES and one of targets, or name data.target = \"name\"";
+                let mend = "give a CSV file with a column of SMILES and one of targets, or name data.label = \"name\"";
                 return Err(Refusal::new("this file holds SMILES and names, and no targets", mend));
             }
             return Ok(targets);
@@ -462,7 +462,7 @@ impl Table {
                 let kind = self.kind();
                 let numeric: Vec<&str> = numeric.iter().map(|&place| names[place]).collect();
                 let what = format!("several {kind}s hold numbers, and none has a usual name of a target");
-                let mend = format!("name those to be learnt in data.target: {}", listed(&numeric));
+                let mend = format!("name those to be learnt in data.label: {}", listed(&numeric));
                 Err(Refusal::new(what, mend))
             }
         }

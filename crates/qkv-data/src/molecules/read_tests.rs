@@ -90,7 +90,7 @@ fn the_only_column_of_numbers_is_the_target_and_of_several_none_is() {
     assert_eq!(
         message,
         "a.csv:1: several columns hold numbers, and none has a usual name of a target; name those to be learnt in \
-         data.target: \"id\", \"logp\", \"predicted\""
+         data.label: \"id\", \"logp\", \"predicted\""
     );
     assert!(read("a.csv", text, &no_targets()).unwrap().targets.is_empty());
     let message = read("a.csv", "smiles,note\nC,x\n", &MoleculeOptions::default()).unwrap_err();
@@ -150,7 +150,7 @@ fn malformed_files_are_refused() {
         assert!(message.contains(expected), "{name} {text:?}: {message}");
     }
     let message = read("a.csv", "smiles,logp\nC,1\n", &with_targets(&["logq"])).unwrap_err();
-    assert!(message.contains("there is no column \"logq\" (data.target); did you mean \"logp\"?"), "{message}");
+    assert!(message.contains("there is no column \"logq\" (data.label); did you mean \"logp\"?"), "{message}");
     let message = read("a.csv", "smiles,y\nC,1\n", &with_targets(&["y", "Y"])).unwrap_err();
     assert!(message.contains("the column \"y\" is wanted twice"), "{message}");
     let message = read("a.csv", "smiles,y\nC,1\n", &with_targets(&["smiles"])).unwrap_err();

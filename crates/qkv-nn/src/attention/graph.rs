@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use burn::tensor::{Tensor, TensorData};
 use qkv::{Csr, Offsets};
+
+use crate::ops::gather_sum;
 
 /// The edges of a batch of graphs, and what is known of each: what attention along edges goes by.
 ///
@@ -24,6 +27,21 @@ impl Graph {
     /// Edges of one kind.
     pub fn new(edges: Arc<Csr>) -> Self {
         Self { edges, kinds: Arc::default(), numbers: Arc::default(), pairs: Arc::default() }
+    }
+
+    /// `[edges, heads]`: what the kind of each edge, by the table `[kinds, heads]`, and its numbers, by the weights `[dim, heads]`,
+    /// add to its logits.
+    pub(crate) fn bias(&self, kinds: Option<Tensor<2>>, numbers: Option<Tensor<2>>) -> Option<Tensor<2>> {
+        let of_kinds = kinds.map(|table| gather_sum(table, self.kinds.clone(), 1));
+        let of_numbers = numbers.map(|weight| {
+            let shape = [self.edges.edges(), weight.dims()[0]];
+            let numbers = TensorData::new(self.numbers.to_vec(), shape);
+            Tensor::<2>::from_data(numbers, &weight.device()).matmul(weight)
+        });
+        match (of_kinds, of_numbers) {
+            (Some(kinds), Some(numbers)) => Some(kinds + numbers),
+            (kinds, numbers) => kinds.or(numbers),
+        }
     }
 
     /// Checks that this is of sets that own the rows that `offsets` says.

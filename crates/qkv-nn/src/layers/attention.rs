@@ -1,14 +1,14 @@
 //! Multi-head self-attention with its four products: Wq, Wk, Wv, Wo.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use qkv::activation::Activation;
 use qkv::attention::Shape;
 use qkv::options::{Mask, Normalizer};
 
 use super::{Geometry, Init, LayerNorm, Linear, NormPlace, Pass, Sees, rotary_angles, rotary_angles_at};
 use crate::attention::{
-    AttentionExtras, AttentionOptions, Bias, Buckets, Graph, KeyValueCache, Layout, Score, attention, attention_weights,
+    AttentionExtras, AttentionOptions, Bias, Buckets, KeyValueCache, Layout, Score, attention, attention_weights,
 };
 use crate::ops::{SelfAttentionCall, SelfAttentionParameters, gather_sum, self_attention, turned_twin};
 
@@ -191,25 +191,12 @@ impl SelfAttention {
                 }
                 _ => (options.mask, Bias::None),
             };
-            if let Some(bias) = self.edge_bias(graph) {
+            let (kinds, numbers) = (self.edge_kinds.as_ref(), self.edge_numbers.as_ref());
+            if let Some(bias) = graph.bias(kinds.map(Param::val), numbers.map(Param::val)) {
                 (options.bias, extras.bias) = (Bias::Edges, Some(bias));
             }
         }
         (options, extras)
-    }
-
-    /// `[edges, heads]`: what the kind and the numbers of each edge add to its logits.
-    fn edge_bias(&self, graph: &Graph) -> Option<Tensor<2>> {
-        let of_kinds = self.edge_kinds.as_ref().map(|table| gather_sum(table.val(), graph.kinds.clone(), 1));
-        let of_numbers = self.edge_numbers.as_ref().map(|weight| {
-            let weight = weight.val();
-            let shape = [graph.edges.edges(), weight.dims()[0]];
-            Tensor::<2>::from_data(TensorData::new(graph.numbers.to_vec(), shape), &weight.device()).matmul(weight)
-        });
-        match (of_kinds, of_numbers) {
-            (Some(kinds), Some(numbers)) => Some(kinds + numbers),
-            (kinds, numbers) => kinds.or(numbers),
-        }
     }
 
     /// What is computed where all vectors lie on lines.

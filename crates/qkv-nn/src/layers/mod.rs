@@ -10,6 +10,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 mod attention;
 mod cross_attention;
 mod decoder;
+mod edge_stack;
 mod embedding;
 mod encoder;
 mod feed_forward;
@@ -30,6 +31,7 @@ mod window;
 pub use attention::{SelfAttention, SelfAttentionOptions};
 pub use cross_attention::{CrossAttention, CrossAttentionOptions};
 pub use decoder::{Decoder, DecoderBlock, DecoderOptions, DecoderState, Memory};
+pub use edge_stack::{EdgeAttention, EdgeScore, EdgeStack, EdgeStackOptions, NodeInput, SparseNodes};
 pub use embedding::{TextEmbedding, TextEmbeddingOptions};
 pub use encoder::{Block, Encoder, EncoderOptions};
 pub use feed_forward::FeedForward;
@@ -46,7 +48,7 @@ pub use positions::{Positions, PositionsOptions};
 use positions::{rotary_angles, rotary_angles_at};
 pub use qkv::sublayer::NormPlace;
 pub use stem::ConvStem;
-pub use vectors::{Joined, KindEmbedding, VectorEmbedding, VectorEmbeddingOptions, join};
+pub use vectors::{CellEmbedding, Joined, KindEmbedding, NodeEmbedding, VectorEmbedding, VectorEmbeddingOptions, join};
 pub use window::WindowLinear;
 
 /// Numbers of rows, as Burn takes them.

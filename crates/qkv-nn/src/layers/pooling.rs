@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use qkv::Offsets;
 use qkv::activation::Activation;
 use qkv::gather::NONE;
@@ -17,16 +17,26 @@ use crate::ops::gather_sum;
 pub enum PoolingKind {
     /// Their mean.
     Mean,
+    /// Their sum, over [`SUMMED`], which tells how many there are, as what grows with a molecule asks for.
+    Sum,
     /// The first, of sets that begin with a vector that stands for the whole (Devlin et al., 2019).
     First,
     /// The first and the last, through a linear layer: what an LSTM knows at the end of either direction.
     Ends,
+    /// All of them end to end through a fully connected layer with GELU, of sets that have so many vectors each.
+    Flat {
+        /// Vectors of a set.
+        vectors: usize,
+    },
     /// Attention with a learned query, in so many heads.
     Attention {
         /// Heads; `d_model` divides by it.
         heads: usize,
     },
 }
+
+/// What sums are divided by, so that those of sets of some dozen vectors are of the size of one.
+pub(super) const SUMMED: f32 = 16.0;
 
 /// One vector for each set.
 #[derive(Module, Debug)]
@@ -47,8 +57,11 @@ impl Pooling {
     pub fn new(kind: PoolingKind, d_model: usize, init: &Init) -> Self {
         let pooling = Self { query: None, key: None, join: None, kind };
         match kind {
-            PoolingKind::Mean | PoolingKind::First => pooling,
+            PoolingKind::Mean | PoolingKind::Sum | PoolingKind::First => pooling,
             PoolingKind::Ends => Self { join: Some(Linear::new(2 * d_model, d_model, init)), ..pooling },
+            PoolingKind::Flat { vectors } => {
+                Self { join: Some(Linear::new(vectors * d_model, d_model, init)), ..pooling }
+            }
             PoolingKind::Attention { heads } => {
                 assert!(
                     heads > 0 && d_model.is_multiple_of(heads),
@@ -68,8 +81,9 @@ impl Pooling {
     pub fn parameter_count(kind: PoolingKind, d_model: usize) -> u128 {
         let d = d_model as u128;
         match kind {
-            PoolingKind::Mean | PoolingKind::First => 0,
+            PoolingKind::Mean | PoolingKind::Sum | PoolingKind::First => 0,
             PoolingKind::Ends => 2 * d * d + d,
+            PoolingKind::Flat { vectors } => vectors as u128 * d * d + d,
             PoolingKind::Attention { .. } => d + d * d + d,
         }
     }
@@ -85,12 +99,16 @@ impl Pooling {
                 let join = self.join.as_ref().expect("made with this kind");
                 join.forward(Tensor::cat(vec![first, last], 1), Activation::Identity)
             }
-            PoolingKind::Mean => {
-                // Attention with logits of 0 looks at all alike.
-                let zeros = |rows: usize| Tensor::zeros([rows, 1, 1], &x.device());
-                let (query, key) = (zeros(offsets.sets()), zeros(offsets.tokens()));
-                self.attend(query, key, x, 1, layout).reshape([offsets.sets(), d_model])
+            PoolingKind::Flat { vectors } => {
+                let join = self.join.as_ref().expect("made with this kind");
+                join.forward(x.reshape([offsets.sets(), vectors * d_model]), Activation::Gelu)
             }
+            PoolingKind::Sum => {
+                let lengths: Vec<f32> = offsets.lengths().map(|length| length as f32 / SUMMED).collect();
+                let lengths = Tensor::from_data(TensorData::new(lengths, [offsets.sets(), 1]), &x.device());
+                self.mean(x, layout) * lengths
+            }
+            PoolingKind::Mean => self.mean(x, layout),
             PoolingKind::Attention { heads } => {
                 let (query, key) = self.query.as_ref().zip(self.key.as_ref()).expect("made with this kind");
                 let (sets, head_dim) = (offsets.sets(), d_model / heads);
@@ -101,6 +119,15 @@ impl Pooling {
                 self.attend(query, key, x, heads, layout).reshape([sets, d_model])
             }
         }
+    }
+
+    /// The mean of each set.
+    fn mean(&self, x: Tensor<2>, layout: &Layout) -> Tensor<2> {
+        // Attention with logits of 0 looks at all alike.
+        let ([_, d_model], offsets) = (x.dims(), layout.offsets());
+        let zeros = |rows: usize| Tensor::zeros([rows, 1, 1], &x.device());
+        let (query, key) = (zeros(offsets.sets()), zeros(offsets.tokens()));
+        self.attend(query, key, x, 1, layout).reshape([offsets.sets(), d_model])
     }
 
     /// One query for each set.
@@ -125,7 +152,6 @@ fn ends(offsets: &Offsets, end: impl Fn(std::ops::Range<usize>) -> usize) -> Arc
 #[cfg(test)]
 mod tests {
     use burn::module::{ModuleVisitor, ParamId};
-    use burn::tensor::TensorData;
 
     use super::*;
     use crate::composed;
@@ -133,8 +159,13 @@ mod tests {
 
     const D_MODEL: usize = 6;
     const HEADS: usize = 2;
-    const KINDS: [PoolingKind; 4] =
-        [PoolingKind::Mean, PoolingKind::First, PoolingKind::Ends, PoolingKind::Attention { heads: HEADS }];
+    const KINDS: [PoolingKind; 5] = [
+        PoolingKind::Mean,
+        PoolingKind::Sum,
+        PoolingKind::First,
+        PoolingKind::Ends,
+        PoolingKind::Attention { heads: HEADS },
+    ];
     /// A single vector, many, none, and few.
     const LENGTHS: [usize; 4] = [1, 70, 0, 5];
 
@@ -170,6 +201,10 @@ mod tests {
             PoolingKind::Mean => {
                 (0..D_MODEL).map(|e| (0..count).map(|i| row(set, i)[e]).sum::<f32>() / count as f32).collect()
             }
+            PoolingKind::Sum => {
+                (0..D_MODEL).map(|e| (0..count).map(|i| row(set, i)[e]).sum::<f32>() / SUMMED).collect()
+            }
+            PoolingKind::Flat { .. } => unreachable!("of sets of one size, which these are not"),
             PoolingKind::Ends => {
                 let ends = [row(set, 0), row(set, count - 1)].concat();
                 through(pooling.join.as_ref().expect("ends are joined"), &ends)
@@ -192,6 +227,16 @@ mod tests {
                     .collect()
             }
         }
+    }
+
+    #[test]
+    fn all_vectors_of_sets_of_one_size_go_through_a_layer() {
+        let (pooling, x) = (pooling(PoolingKind::Flat { vectors: 3 }), vectors(&[3, 3]));
+        let join = pooling.join.as_ref().expect("they are joined");
+        let flat = x.clone().reshape([2, 3 * D_MODEL]);
+        assert_close(pool(&pooling, x, &[3, 3]), join.forward(flat, Activation::Gelu), 1e-6);
+        let count = PoolingKind::Flat { vectors: 3 };
+        assert_eq!(Pooling::parameter_count(count, D_MODEL), pooling.num_params() as u128);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Stacks of all kinds, over sets that are lines; `tests/grid.rs` has them over grids. Beside them, what tests of single layers share.
 
+mod graph;
 mod grid;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};

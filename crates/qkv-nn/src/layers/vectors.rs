@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use qkv::Offsets;
 use qkv::activation::Activation;
 
-use super::{Init, LayerNorm, Linear};
+use super::{Init, LayerNorm, Linear, NodeInput};
 use crate::ops::gather_sum;
 
 /// Sizes of a [`VectorEmbedding`].
@@ -49,6 +49,65 @@ impl VectorEmbedding {
             None => x,
         };
         self.linear.forward(x, Activation::Identity)
+    }
+}
+
+/// Nodes of graphs, few of many features or numbers or both, to vectors: `x W + b`.
+#[derive(Module, Debug)]
+pub struct NodeEmbedding {
+    /// `[features + numbers, d_model]`.
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl NodeEmbedding {
+    /// For so many features, of which a node has few, and so many numbers, which all have.
+    pub fn new([features, numbers]: [usize; 2], d_model: usize, init: &Init) -> Self {
+        // A node has some features, and all numbers.
+        let limit = (6.0 / (features.min(16) + numbers + d_model).max(1) as f32).sqrt();
+        Self { weight: init.uniform([features + numbers, d_model], limit), bias: init.constant([d_model], 0.0) }
+    }
+
+    /// How many numbers [`NodeEmbedding::new`] would make.
+    pub fn parameter_count([features, numbers]: [usize; 2], d_model: usize) -> u128 {
+        (features as u128 + numbers as u128 + 1) * d_model as u128
+    }
+
+    /// `[tokens, d_model]`.
+    pub fn forward(&self, x: &NodeInput) -> Tensor<2> {
+        let product = x.product(self.weight.val(), None);
+        let [_, d_model] = product.dims();
+        product + self.bias.val().reshape([1, d_model])
+    }
+}
+
+/// Cells of a table to vectors: a row of a table of vectors, and of a number so many times the vector of its column (Gorishniy et al.,
+/// 2021).
+#[derive(Module, Debug)]
+pub struct CellEmbedding {
+    /// `[rows, d_model]`: for each column its categories, what it has for none, and so on.
+    table: Param<Tensor<2>>,
+    /// `[columns, d_model]`.
+    weight: Param<Tensor<2>>,
+}
+
+impl CellEmbedding {
+    /// For so many rows of the table, and so many columns.
+    pub fn new([rows, columns]: [usize; 2], d_model: usize, init: &Init) -> Self {
+        let limit = 1.0 / (d_model as f32).sqrt();
+        Self { table: init.uniform([rows, d_model], limit), weight: init.uniform([columns, d_model], limit) }
+    }
+
+    /// How many numbers [`CellEmbedding::new`] would make.
+    pub fn parameter_count([rows, columns]: [usize; 2], d_model: usize) -> u128 {
+        (rows as u128 + columns as u128) * d_model as u128
+    }
+
+    /// `table[rows] + scales · weight[columns]`, `[cells, d_model]`.
+    pub fn forward(&self, rows: Arc<[u32]>, columns: Arc<[u32]>, scales: &[f32]) -> Tensor<2> {
+        let device = self.table.val().device();
+        let scales = Tensor::<2>::from_data(TensorData::new(scales.to_vec(), [scales.len(), 1]), &device);
+        gather_sum(self.table.val(), rows, 1) + gather_sum(self.weight.val(), columns, 1) * scales
     }
 }
 

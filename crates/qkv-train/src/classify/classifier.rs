@@ -104,7 +104,7 @@ impl Classifier {
             start = Instant::now();
             let encoded = self.reader.texts(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
             warnings.extend(unknown_warning(data, unknown_texts(&encoded), texts.len()));
-            Examples { labelled: texts, sets: Sets::Texts(encoded), name: data.to_string() }
+            Examples { labelled: texts, sets: Sets::Texts(encoded), name: data.to_string(), warnings: Vec::new() }
         } else {
             self.reader.read(&self.recipe, data, part, Wants::Labels)?
         };
@@ -117,6 +117,7 @@ impl Classifier {
             let noun = self.nouns().0;
             remarks.push(("accuracy", format!("{} of {} {noun}", confusion.right(), confusion.examples())));
         }
+        warnings.extend(examples.warnings.iter().cloned());
         warnings.splice(0..0, unseen_warnings(&unseen, data));
         let details = reached.detail().into_iter().collect();
         let mut metrics = reached.metrics;

@@ -41,8 +41,8 @@ impl ClassifyModel {
         Self {
             embedding: InputEmbedding::new(recipe, &sizes.input, init),
             class_vector: has_class_vector(recipe).then(|| init.normal([1, d_model], deviation)),
-            encoder: Encoder::new(&encoder_options(recipe), init),
-            pooling: Pooling::new(pooling(recipe), d_model, init),
+            encoder: Encoder::new(&encoder_options(recipe, &sizes.input), init),
+            pooling: Pooling::new(pooling(recipe, &sizes.input), d_model, init),
             head: Linear::new(d_model, sizes.outputs, init),
             dropout: recipe.training.dropout as f32,
         }
@@ -54,8 +54,8 @@ impl ClassifyModel {
         let class_vector = if has_class_vector(recipe) { d } else { 0 };
         InputEmbedding::parameter_count(recipe, &sizes.input)
             + class_vector
-            + encoder_parameters(&encoder_options(recipe))
-            + Pooling::parameter_count(pooling(recipe), recipe.model.d_model)
+            + encoder_parameters(&encoder_options(recipe, &sizes.input))
+            + Pooling::parameter_count(pooling(recipe, &sizes.input), recipe.model.d_model)
             + (d * outputs + outputs)
     }
 
@@ -111,8 +111,10 @@ mod tests {
     use crate::input::Sets;
     use crate::numbers::floats;
 
-    const SIZES: ClassifySizes =
-        ClassifySizes { input: InputSizes { vocabulary: 11, pretrained: None, dim: 0 }, outputs: 3 };
+    const SIZES: ClassifySizes = ClassifySizes {
+        input: InputSizes { vocabulary: 11, pretrained: None, dim: 0, nodes: None, cells: [0, 0] },
+        outputs: 3,
+    };
 
     fn recipe(assignments: &[&str]) -> Recipe {
         let mut recipe = Recipe::default();

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::classifier::{Classifier, Prediction, unknown_texts, unknown_warning};
 use crate::arrivals::Arrivals;
 use crate::error::{Result, gone};
-use crate::input::Sets;
+use crate::input::{Sets, key};
 use crate::longest::check_longest;
 use crate::model::{FileKind, Predicted, Style, Watch};
 use crate::recipe::InputKind;
@@ -60,7 +60,7 @@ impl Classifier {
             labelled += chunk.iter().filter(|(format, text)| guessed && self.begins_with_label(*format, text)).count();
             let tokens = encoded.tokens();
             let predictions = self.predict_sets(&Sets::Texts(encoded));
-            if gone(write_all(&texts, &predictions, self.gives_labels(), style, out))? {
+            if gone(write_all((key(self.recipe()), &texts), &predictions, self.gives_labels(), style, out))? {
                 return Ok(done);
             }
             done.examples += texts.len();
@@ -104,7 +104,7 @@ impl Classifier {
                 }
                 let outputs = self.predict_some(&examples.sets, &chunk);
                 let names: Vec<&str> = chunk.iter().map(|&place| examples.labelled[place].text.as_str()).collect();
-                if gone(write_all(&names, &outputs, self.gives_labels(), style, out))? {
+                if gone(write_all((key(self.recipe()), &names), &outputs, self.gives_labels(), style, out))? {
                     return Ok(done);
                 }
                 done.examples += chunk.len();
@@ -123,7 +123,7 @@ impl Classifier {
 }
 
 fn write_all(
-    texts: &[&str],
+    (key, texts): (&str, &[&str]),
     predictions: &[Option<Prediction>],
     labels: bool,
     style: Style,
@@ -132,7 +132,7 @@ fn write_all(
     for (text, prediction) in texts.iter().zip(predictions) {
         match style {
             Style::Same => writeln!(out, "{}", plain(text, prediction.as_ref()))?,
-            Style::Json => writeln!(out, "{}", json_line(text, prediction.as_ref(), labels))?,
+            Style::Json => writeln!(out, "{}", json_line((key, text), prediction.as_ref(), labels))?,
         }
     }
     out.flush()
@@ -150,16 +150,16 @@ fn plain(text: &str, prediction: Option<&Prediction>) -> String {
 }
 
 /// The keys are the same for a text of which nothing is said.
-fn json_line(text: &str, prediction: Option<&Prediction>, labels: bool) -> Value {
+fn json_line((key, text): (&str, &str), prediction: Option<&Prediction>, labels: bool) -> Value {
     match prediction {
         Some(Prediction::Label { label, probabilities }) => {
             let named = |(name, p): &(&str, f64)| ((*name).to_string(), Value::from(*p));
             let probabilities: Map<String, Value> = probabilities.iter().map(named).collect();
-            json!({ "text": text, "label": label, "probabilities": probabilities })
+            json!({ key: text, "label": label, "probabilities": probabilities })
         }
-        Some(Prediction::Value(value)) => json!({ "text": text, "value": value }),
-        None if labels => json!({ "text": text, "label": null, "probabilities": null }),
-        None => json!({ "text": text, "value": null }),
+        Some(Prediction::Value(value)) => json!({ key: text, "value": value }),
+        None if labels => json!({ key: text, "label": null, "probabilities": null }),
+        None => json!({ key: text, "value": null }),
     }
 }
 
@@ -172,14 +172,14 @@ mod tests {
         let prediction = Prediction::Label { label: "a\tb", probabilities: vec![("a\tb", 0.75), ("c", 0.25)] };
         assert_eq!(plain("x\ty\r\nz", Some(&prediction)), "a b\tx y  z");
         assert_eq!(plain("x", Some(&Prediction::Value(-1.5))), "-1.5\tx");
-        let line = json_line("x\ty", Some(&prediction), true).to_string();
+        let line = json_line(("text", "x\ty"), Some(&prediction), true).to_string();
         assert_eq!(line, r#"{"text":"x\ty","label":"a\tb","probabilities":{"a\tb":0.75,"c":0.25}}"#);
     }
 
     #[test]
     fn of_nothing_nothing_is_said() {
         assert_eq!((plain(" ", None), plain("\u{1}", None)), (String::new(), "\t\u{1}".into()));
-        assert_eq!(json_line("", None, true).to_string(), r#"{"text":"","label":null,"probabilities":null}"#);
-        assert_eq!(json_line("", None, false).to_string(), r#"{"text":"","value":null}"#);
+        assert_eq!(json_line(("text", ""), None, true).to_string(), r#"{"text":"","label":null,"probabilities":null}"#);
+        assert_eq!(json_line(("text", ""), None, false).to_string(), r#"{"text":"","value":null}"#);
     }
 }

@@ -80,7 +80,7 @@ impl ClassifyTask {
             .map_err(|e| Error::Training(format!("{train_name}: {e}")))?;
         let examples = |name: &str, texts: &[LabelledText]| {
             let sets = Sets::Texts(units.encode(&texts.iter().map(|text| &text.text).collect::<Vec<_>>()));
-            Examples { labelled: texts.to_vec(), sets, name: name.to_string() }
+            Examples { labelled: texts.to_vec(), sets, name: name.to_string(), warnings: Vec::new() }
         };
         let (train, dev) = (examples(train_name, train), examples(dev_name, dev));
         Self::from_prepared(recipe, Data { reader: Reader::Texts(units), train, dev })
@@ -108,6 +108,7 @@ impl ClassifyTask {
         let needed = ClassifyModel::parameter_count(&recipe, &sizes).saturating_mul(BYTES_PER_PARAMETER);
         memory::check(needed, "lower model.d_model, model.d_ff, model.layers or input.buckets")?;
         let mut warnings: Vec<String> = unseen_warnings(&unseen, &dev.name).collect();
+        warnings.extend(train.warnings.iter().chain(&dev.warnings).cloned());
         let count = train.sets.len();
         if let Answers::Classes(labels) = &answers
             && labels.len() > MANY_LABELS
@@ -117,6 +118,13 @@ impl ClassifyTask {
             warnings.insert(0, format!(
                 "there are {labels} different labels for {count} {noun}: are the columns swapped, or are they numbers, for model.task = \"regress\"?"
             ));
+        }
+        if recipe.training.metric == Some(Metric::RocAuc) && answers.outputs() != 2 {
+            let labels = answers.outputs();
+            return Err(Error::Training(format!(
+                "training.metric = \"roc_auc\" is of two labels, and {} has {labels}: take accuracy or f1",
+                train.name
+            )));
         }
         let targets = Targets::of(&recipe, &answers, wanted);
         // A set without vectors takes its place in a batch as well.
@@ -278,6 +286,7 @@ impl Task for ClassifyTask {
             (Some(Metric::Loss), _) => Criterion::Lowest("loss"),
             (_, Kind::Regress) => Criterion::Lowest("rmse"),
             (Some(Metric::F1), _) => Criterion::Highest("f1"),
+            (Some(Metric::RocAuc), _) => Criterion::Highest("roc_auc"),
             _ => Criterion::Highest("accuracy"),
         }
     }

@@ -75,6 +75,7 @@ impl GenerateModel {
                 TextEmbeddingOptions { vocabulary, buckets: 0, embedding_dim, d_model, deviation, pretrained: None };
             TextEmbedding::new(&options, init)
         };
+        let sizes = read_sizes(vocabularies.source);
         let reader = vocabularies.source.map(|source| Reader {
             embedding: match source {
                 SourceSize::Units(source) => (!recipe.input.shared).then(|| embedding(source)),
@@ -84,8 +85,8 @@ impl GenerateModel {
                 SourceSize::Units(_) => None,
                 SourceSize::Vectors(dim) => Some(InputEmbedding::new(recipe, &input_sizes(dim), init)),
             },
-            encoder: Encoder::new(&encoder_options(recipe), init),
-            summary: (recipe.model.cross == Cross::None).then(|| Pooling::new(pooling(recipe), d_model, init)),
+            encoder: Encoder::new(&encoder_options(recipe, &sizes), init),
+            summary: (recipe.model.cross == Cross::None).then(|| Pooling::new(pooling(recipe, &sizes), d_model, init)),
         });
         let decoder = decoder_options(recipe, reader.is_some());
         Self {
@@ -111,11 +112,12 @@ impl GenerateModel {
                 SourceSize::Units(source) => table(source),
                 SourceSize::Vectors(dim) => InputEmbedding::parameter_count(recipe, &input_sizes(dim)),
             };
+            let sizes = read_sizes(vocabularies.source);
             let summary = match recipe.model.cross {
-                Cross::None => Pooling::parameter_count(pooling(recipe), d_model),
+                Cross::None => Pooling::parameter_count(pooling(recipe, &sizes), d_model),
                 Cross::Attention => 0,
             };
-            embedding + encoder_parameters(&encoder_options(recipe)) + summary
+            embedding + encoder_parameters(&encoder_options(recipe, &sizes)) + summary
         });
         let target = vocabularies.target as u128;
         let head = if recipe.model.tied { target } else { linear(d, target) };
@@ -222,6 +224,13 @@ impl GenerateModel {
             (None, Some(bias)) => self.embedding.logits(x, bias.val()),
             (None, None) => unreachable!("a model is made with the one or the other"),
         }
+    }
+}
+
+fn read_sizes(source: Option<SourceSize>) -> InputSizes {
+    match source {
+        Some(SourceSize::Vectors(dim)) => input_sizes(dim),
+        _ => InputSizes::default(),
     }
 }
 

@@ -7,9 +7,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 use qkv::Offsets;
 use qkv_data::TextBatch;
 use qkv_nn::attention::{Grid, Layout};
-use qkv_nn::layers::{ConvStem, Init, KindEmbedding, TextEmbedding, VectorEmbedding, VectorEmbeddingOptions, join};
+use qkv_nn::layers::{
+    CellEmbedding, ConvStem, Init, KindEmbedding, NodeEmbedding, TextEmbedding, VectorEmbedding,
+    VectorEmbeddingOptions, join,
+};
 use qkv_nn::ops::gather_sum;
 
+use super::nodes::NodeSizes;
 use super::{Batch, VectorBatch};
 use crate::recipe::{InputKind, Recipe};
 use crate::tag::{embedding_options, embedding_parameters};
@@ -23,6 +27,10 @@ pub(crate) struct InputSizes {
     pub(crate) pretrained: Option<Vec<f32>>,
     /// Numbers of a plain vector; 0 where none comes in.
     pub(crate) dim: usize,
+    /// Of graphs and molecules, what nodes and edges have.
+    pub(crate) nodes: Option<NodeSizes>,
+    /// Of tables: rows of the embedding of cells, and columns.
+    pub(crate) cells: [usize; 2],
 }
 
 /// Units by a table, plain vectors by a linear layer or convolutions, and a vector for each kind where there are two.
@@ -32,6 +40,8 @@ pub(crate) struct InputEmbedding {
     vectors: Option<VectorEmbedding>,
     convolutions: Option<ConvStem>,
     kinds: Option<KindEmbedding>,
+    nodes: Option<NodeEmbedding>,
+    cells: Option<CellEmbedding>,
 }
 
 impl InputEmbedding {
@@ -45,6 +55,8 @@ impl InputEmbedding {
                 .then(|| VectorEmbedding::new(&vector_options(recipe, sizes), init)),
             convolutions: (parts.convolutions > 0).then(|| ConvStem::new(sizes.dim, d_model, parts.convolutions, init)),
             kinds: (parts.text && parts.vectors).then(|| KindEmbedding::new(2, d_model, init)),
+            nodes: sizes.nodes.map(|nodes| NodeEmbedding::new([nodes.features, nodes.numbers], d_model, init)),
+            cells: (sizes.cells[1] > 0).then(|| CellEmbedding::new(sizes.cells, d_model, init)),
         }
     }
 
@@ -64,6 +76,12 @@ impl InputEmbedding {
         if parts.text && parts.vectors {
             count += 2 * d_model as u128;
         }
+        if let Some(nodes) = sizes.nodes {
+            count += NodeEmbedding::parameter_count([nodes.features, nodes.numbers], d_model);
+        }
+        if sizes.cells[1] > 0 {
+            count += CellEmbedding::parameter_count(sizes.cells, d_model);
+        }
         count
     }
 
@@ -75,6 +93,15 @@ impl InputEmbedding {
         match batch {
             Batch::Texts(texts) => (self.text(texts), Layout::new(texts.offsets.clone())),
             Batch::Vectors(vectors) => self.vectors(vectors, device),
+            Batch::Nodes(nodes) => {
+                let embedding = self.nodes.as_ref().expect("an embedding of nodes");
+                (embedding.forward(&nodes.input(device)), nodes.layout())
+            }
+            Batch::Cells(cells) => {
+                let embedding = self.cells.as_ref().expect("an embedding of cells");
+                let x = embedding.forward(cells.rows.clone(), cells.columns.clone(), &cells.scales);
+                (x, Layout::new(cells.offsets.clone()))
+            }
             Batch::Asked(vectors, texts) => {
                 let (x, _) = self.vectors(vectors, device);
                 let joined = join(&[(x, &vectors.offsets), (self.text(texts), &texts.offsets)]);
@@ -113,7 +140,8 @@ impl Parts {
     fn of(recipe: &Recipe) -> Self {
         let (text, vectors) = match recipe.input.kind {
             InputKind::Text => (true, false),
-            InputKind::Audio | InputKind::Image => (false, true),
+            InputKind::Audio | InputKind::Image | InputKind::Vectors => (false, true),
+            InputKind::Graph | InputKind::Molecule | InputKind::Table => (false, false),
             InputKind::ImageText => (true, true),
         };
         let convolutions = if recipe.input.kind == InputKind::Audio { recipe.input.convolutions } else { 0 };

@@ -9,10 +9,14 @@
 
 mod classes;
 mod embedding;
+mod graphs;
+mod molecules;
+mod nodes;
 mod pictures;
 mod pieces;
 mod reader;
 mod recordings;
+mod rows;
 mod sets;
 mod sounds;
 #[cfg(test)]
@@ -21,7 +25,9 @@ mod tracks;
 mod units;
 
 pub(crate) use embedding::{InputEmbedding, InputSizes, with_first};
-pub(crate) use reader::{Data, Examples, Reader, Wants, check_lengths, nouns};
+pub(crate) use graphs::random_nodes;
+pub(crate) use molecules::buckets;
+pub(crate) use reader::{Data, Examples, Reader, Wants, check_lengths, key, nouns};
 pub(crate) use sets::{Batch, Sets, VectorBatch};
 pub(crate) use sounds::SoundOptions;
 pub(crate) use units::{Units, noun};

@@ -117,7 +117,12 @@ fn to_item(path: &str, place: usize, item: PictureItem, asks: bool, wanted: Want
             (text, label)
         }
         (false, Wants::Texts) => {
-            let text = item.text.clone().ok_or_else(|| missing("text", "give a manifest with a column `text`"))?;
+            let text = item.text.clone().ok_or_else(|| {
+                missing(
+                    "text",
+                    "give a manifest with a column `text`, or name the column by data.text, and fill it in each line",
+                )
+            })?;
             (item.name.clone(), Some(text))
         }
         (false, _) => (item.name.clone(), item.label.clone()),

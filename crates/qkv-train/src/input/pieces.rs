@@ -4,7 +4,7 @@ use qkv_data::Source;
 use qkv_data::builtin::Part;
 use qkv_data::listing::Listed;
 
-use super::reader::{Purpose, Read};
+use super::reader::{Purpose, Read, Taking};
 use super::{Examples, Reader, Wants, pictures, recordings};
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -55,10 +55,11 @@ impl Reader {
                 recordings::read_files(recipe, source, files, &options.frames, purpose)?
             }
             Self::Pictures(options) | Self::Asked(options, _) => pictures::read_files(recipe, source, &files, options)?,
-            Self::Texts(_) => unreachable!("texts are no files of their own"),
+            _ => unreachable!("others are no files of their own"),
         };
         let which = (0..items.len()).collect();
-        self.examples(recipe, source, (&items, &media.by(self)?), which, (false, false))
+        let taking = Taking { train: false, joins: false, wanted: Wants::Nothing, nodes: None };
+        self.examples(recipe, source, (&items, &media.by(self)?), which, taking)
     }
 }
 

@@ -6,17 +6,23 @@ use std::sync::Arc;
 use qkv::random::Key;
 use qkv_data::audio::{FrameOptions, Normalise, Scale};
 use qkv_data::builtin::Part;
+use qkv_data::graphs::Graphs;
 use qkv_data::image::{Masks, PatchOptions, PictureOptions, Pictures};
+use qkv_data::series::SeriesSet;
+use qkv_data::tables::{EncodedTable, Table, TableSchema, UnseenCategory};
 use qkv_data::{EncodedSentences, LabelledText, carve};
 use serde_json::{Value, json};
 
+use super::graphs::{GraphReader, GraphSets};
+use super::molecules::{MoleculeGraph, MoleculeSets};
 use super::pictures::{picture_options, vary};
+use super::rows::{SeriesReader, SeriesSets, TableSets};
 use super::sets::Album;
 use super::sounds::{Recorded, SoundOptions, Sounds, join_options};
 use super::{InputSizes, Sets, Units, noun};
-use super::{pictures, recordings};
+use super::{graphs, molecules, pictures, recordings, rows};
 use crate::error::{Error, Result};
-use crate::recipe::{InputKind, Recipe};
+use crate::recipe::{InputKind, Recipe, Sees};
 
 /// How files become sets.
 #[derive(Clone, Debug)]
@@ -29,6 +35,14 @@ pub(crate) enum Reader {
     Pictures(PictureOptions),
     /// Pictures with a text each.
     Asked(PictureOptions, Units),
+    /// Graphs, by their nodes.
+    Graphs(Arc<GraphReader>),
+    /// Molecules, by their atoms.
+    Molecules,
+    /// Rows of a table, by their columns.
+    Cells(Arc<TableSchema>),
+    /// Rows of numbers.
+    Rows(Arc<SeriesReader>),
 }
 
 /// Examples as sets, with what is known of each.
@@ -41,6 +55,8 @@ pub(crate) struct Examples {
     pub(crate) sets: Sets,
     /// How messages call where they are from.
     pub(crate) name: String,
+    /// What the user should know of them, a line each.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Training and dev data with the reader that was made for them.
@@ -110,6 +126,12 @@ impl Reader {
             return Err(Error::Training(format!("{train_path}: none of its examples is of the train part")));
         }
         let dev_read = match recipe.dev_path()? {
+            // What chooses the epoch is not what is learned from.
+            Some(path) if path == train_path && of_part(Part::Dev).is_empty() => {
+                return Err(Error::Training(format!(
+                    "{path}: is named to train on and as data.dev, and has no dev part: leave data.dev out, and a part is carved off"
+                )));
+            }
             Some(path) => {
                 Some((path, self::read(recipe, path, &read.media.asks(recipe), Purpose::training(wanted, false))?))
             }
@@ -120,6 +142,8 @@ impl Reader {
             // What is named as the dev set is one, but for what is kept to be judged by.
             Some((_, other)) => (0..other.items.len()).filter(|&at| other.items[at].part != Some(Part::Test)).collect(),
             None if !of_part(Part::Dev).is_empty() => of_part(Part::Dev),
+            // Of one graph nodes are carved.
+            None if read.is_one_graph(wanted) => vec![0],
             None => {
                 let (stay, go) = carve_files(recipe, &read.items, &train)?;
                 train = stay;
@@ -130,7 +154,19 @@ impl Reader {
             let name = dev_read.as_ref().map_or(train_path, |(path, _)| path);
             return Err(Error::Training(format!("{name}: none of its examples is of the dev part")));
         }
-        let train = share(recipe, &read.items, train, wanted);
+        let mut train = share(recipe, &read.items, train, wanted);
+        let mut dev = dev;
+        let one_graph = match &read.media {
+            Media::Graphs(graphs, _) if wanted == Wants::Each && graphs.len() == 1 && dev_read.is_none() => {
+                (train, dev) = (vec![0], vec![0]);
+                Some(graphs.clone())
+            }
+            _ => None,
+        };
+        let nodes_of = |part| match &one_graph {
+            Some(graphs) => graphs::nodes_of(recipe, graphs, part, false),
+            None => Ok(None),
+        };
         let texts = train.iter().filter_map(|&place| read.items[place].asked(wanted));
         let units = match recipe.input.kind {
             InputKind::ImageText => {
@@ -138,13 +174,22 @@ impl Reader {
             }
             _ => None,
         };
+        let (of_train, of_dev) = (nodes_of(Part::Train)?, nodes_of(Part::Dev)?);
         let (reader, media) = read.media.settled(recipe, &train, units)?;
-        let train = reader.examples(recipe, train_path, (&read.items, &media), train, (true, true))?;
+        let usual = Taking { train: false, joins: true, wanted, nodes: None };
+        let taking = Taking { train: true, nodes: of_train, ..usual.clone() };
+        let train = reader.examples(recipe, train_path, (&read.items, &media), train, taking)?;
         let dev = match dev_read {
-            None => reader.examples(recipe, train_path, (&read.items, &media), dev, (false, true))?,
+            None => {
+                let taking = Taking { nodes: of_dev, ..usual };
+                let mut dev = reader.examples(recipe, train_path, (&read.items, &media), dev, taking)?;
+                // (they are those of the training set)
+                dev.warnings.clear();
+                dev
+            }
             Some((path, other)) => {
                 let media = other.media.by(&reader)?;
-                reader.examples(recipe, path, (&other.items, &media), dev, (false, true))?
+                reader.examples(recipe, path, (&other.items, &media), dev, usual)?
             }
         };
         Ok(Data { reader, train, dev })
@@ -160,8 +205,16 @@ impl Reader {
             Self::Texts(_) => return Err(Error::Recipe(format!("{path}: this model reads texts"))),
             Self::Sounds(options) => Asks::Sounds(options.frames.clone()),
             Self::Pictures(options) | Self::Asked(options, _) => Asks::Pictures(options.clone()),
+            Self::Graphs(_) => Asks::Graphs,
+            Self::Molecules => Asks::Molecules,
+            Self::Cells(schema) => Asks::Cells(Some(schema.clone())),
+            Self::Rows(reader) => Asks::Rows(Some(reader.clone())),
         };
         let read = read(recipe, path, &asks, Purpose::using(wanted, part))?;
+        let nodes = match &read.media {
+            Media::Graphs(graphs, _) if wanted == Wants::Each => graphs::nodes_of(recipe, graphs, part, false)?,
+            _ => None,
+        };
         let which = match has_parts(&read.items) && wanted != Wants::Nothing {
             true => places(&read.items, part),
             false => (0..read.items.len()).collect(),
@@ -171,7 +224,8 @@ impl Reader {
                 "{path}: none of its examples is of the part that was asked for; see --split"
             )));
         }
-        self.examples(recipe, path, (&read.items, &read.media.by(self)?), which, (false, wanted != Wants::Nothing))
+        let taking = Taking { train: false, joins: wanted != Wants::Nothing, wanted, nodes };
+        self.examples(recipe, path, (&read.items, &read.media.by(self)?), which, taking)
     }
 
     pub(super) fn examples(
@@ -180,7 +234,7 @@ impl Reader {
         name: &str,
         (items, media): (&[Item], &Media),
         which: Vec<usize>,
-        (train, joins): (bool, bool),
+        Taking { train, joins, wanted, nodes }: Taking,
     ) -> Result<Examples> {
         let mut labelled: Vec<LabelledText> = which.iter().map(|&place| items[place].labelled.clone()).collect();
         let sets = match (self, media) {
@@ -207,9 +261,24 @@ impl Reader {
                     _ => Sets::Pictures(album),
                 }
             }
-            (_, Media::Sounds(_)) => unreachable!("recordings are read by a reader of sounds"),
+            (Self::Graphs(reader), Media::Graphs(graphs, _)) => {
+                let nodes = (wanted, nodes.as_deref());
+                Sets::Graphs(GraphSets::new(reader.clone(), graphs.clone(), which, nodes))
+            }
+            (_, Media::Molecules(molecules)) => Sets::Molecules(MoleculeSets::new(molecules.clone(), which)),
+            (_, Media::Cells(table, _)) => Sets::Cells(TableSets::new(table.clone(), which)),
+            (Self::Rows(reader), Media::Series(series)) => {
+                Sets::Rows(SeriesSets::new(reader.clone(), series.clone(), which, wanted)?)
+            }
+            (_, Media::Sounds(_) | Media::Graphs(..) | Media::Series(_) | Media::Table(_)) => {
+                unreachable!("each kind is read by its own reader")
+            }
         };
-        Ok(Examples { labelled, sets, name: name.to_string() })
+        let warnings = match media {
+            Media::Graphs(_, warnings) | Media::Cells(_, warnings) => warnings.clone(),
+            _ => Vec::new(),
+        };
+        Ok(Examples { labelled, sets, name: name.to_string(), warnings })
     }
 
     /// The sets of texts.
@@ -225,19 +294,30 @@ impl Reader {
     pub(crate) fn units(&self) -> Option<&Units> {
         match self {
             Self::Texts(units) | Self::Asked(_, units) => Some(units),
-            Self::Sounds(_) | Self::Pictures(_) => None,
+            _ => None,
         }
     }
 
     /// What it decides of a model's size.
     pub(crate) fn sizes(&self) -> InputSizes {
-        InputSizes { vocabulary: self.units().map_or(0, Units::len), pretrained: None, dim: self.dim() }
+        let vocabulary = self.units().map_or(0, Units::len);
+        let nodes = match self {
+            Self::Graphs(reader) => Some(reader.sizes()),
+            Self::Molecules => Some(molecules::SIZES),
+            _ => None,
+        };
+        let cells = match self {
+            Self::Cells(schema) => [schema.rows(), schema.width()],
+            _ => [0, 0],
+        };
+        InputSizes { vocabulary, pretrained: None, dim: self.dim(), nodes, cells }
     }
 
     /// Numbers of a plain vector that it gives; 0 where it gives none.
     pub(crate) fn dim(&self) -> usize {
         match self {
-            Self::Texts(_) => 0,
+            Self::Texts(_) | Self::Graphs(_) | Self::Molecules | Self::Cells(_) => 0,
+            Self::Rows(reader) => reader.dim,
             Self::Sounds(options) => options.frames.row_dim(),
             Self::Pictures(options) | Self::Asked(options, _) => {
                 let channels = options.colour.map_or(1, |colour| colour.channels());
@@ -256,6 +336,10 @@ impl Reader {
             Self::Texts(units) => units.to_json(),
             Self::Sounds(options) => json!({ "sounds": **options }),
             Self::Pictures(options) => with_pictures(options, json!({})),
+            Self::Graphs(reader) => json!({ "graphs": **reader }),
+            Self::Molecules => json!({}),
+            Self::Cells(schema) => json!({ "table": **schema }),
+            Self::Rows(reader) => json!({ "rows": **reader }),
             Self::Asked(options, units) => with_pictures(options, units.to_json()),
         }
     }
@@ -269,7 +353,15 @@ impl Reader {
             let options = value.get("pictures").ok_or("it does not say how pictures are read")?;
             serde_json::from_value(options.clone()).map_err(|e| e.to_string())
         };
+        fn part<T: serde::de::DeserializeOwned>(value: &Value, name: &str) -> std::result::Result<T, String> {
+            let part = value.get(name).ok_or_else(|| format!("it does not say how the {name} are read"))?;
+            serde_json::from_value(part.clone()).map_err(|e| e.to_string())
+        }
         Ok(match recipe.input.kind {
+            InputKind::Graph => Self::Graphs(Arc::new(part(value, "graphs")?)),
+            InputKind::Molecule => Self::Molecules,
+            InputKind::Table => Self::Cells(Arc::new(part(value, "table")?)),
+            InputKind::Vectors => Self::Rows(Arc::new(part(value, "rows")?)),
             InputKind::Text => Self::Texts(Units::from_json(recipe, value)?),
             InputKind::Image => Self::Pictures(pictures()?),
             InputKind::ImageText => Self::Asked(pictures()?, Units::from_json(recipe, value)?),
@@ -292,11 +384,31 @@ pub(crate) fn nouns(recipe: &Recipe) -> (&'static str, &'static str) {
         InputKind::Audio => ("recordings", "frames"),
         InputKind::Image => ("pictures", "patches"),
         InputKind::ImageText => ("questions", "patches and words"),
+        InputKind::Graph => ("graphs", "nodes"),
+        InputKind::Molecule => ("molecules", "atoms"),
+        InputKind::Table => ("rows", "columns"),
+        InputKind::Vectors => ("sequences", "rows"),
+    }
+}
+
+/// What an answer in JSON calls what it is about.
+pub(crate) fn key(recipe: &Recipe) -> &'static str {
+    match recipe.input.kind {
+        InputKind::Text | InputKind::ImageText => "text",
+        InputKind::Audio | InputKind::Image => "file",
+        InputKind::Graph => "graph",
+        InputKind::Molecule => "smiles",
+        InputKind::Table => "row",
+        InputKind::Vectors => "sequence",
     }
 }
 
 /// Checks that no example is so long that it must be a mistake.
 pub(crate) fn check_lengths(recipe: &Recipe, examples: &Examples) -> Result<()> {
+    // Along edges the work is linear, and one large graph is one example.
+    if recipe.input.kind == InputKind::Graph && recipe.model.sees == Sees::Edges {
+        return Ok(());
+    }
     let (most, (_, noun)) = (recipe.data.max_tokens, nouns(recipe));
     let name = &examples.name;
     match examples.labelled.iter().zip(examples.sets.lengths()).find(|(_, length)| *length > most) {
@@ -325,6 +437,11 @@ fn joined_label(items: &[Item], number: usize, of: &[usize]) -> LabelledText {
 enum Asks {
     Sounds(FrameOptions),
     Pictures(PictureOptions),
+    Graphs,
+    Molecules,
+    /// With what a model knows of the columns.
+    Cells(Option<Arc<TableSchema>>),
+    Rows(Option<Arc<SeriesReader>>),
 }
 
 impl Asks {
@@ -332,6 +449,10 @@ impl Asks {
     fn of(recipe: &Recipe) -> Self {
         match recipe.input.kind {
             InputKind::Audio => Self::Sounds(SoundOptions::frames(recipe)),
+            InputKind::Graph => Self::Graphs,
+            InputKind::Molecule => Self::Molecules,
+            InputKind::Table => Self::Cells(None),
+            InputKind::Vectors => Self::Rows(None),
             _ => Self::Pictures(picture_options(recipe)),
         }
     }
@@ -342,16 +463,25 @@ pub(super) enum Media {
     Sounds(Recorded),
     /// And, where they were asked for, the class of each pixel.
     Pictures(Arc<Pictures>, Option<Arc<Masks>>),
+    /// And what the user should know of them, once they are as their reader reads them.
+    Graphs(Arc<Graphs>, Vec<String>),
+    Molecules(Arc<Vec<MoleculeGraph>>),
+    /// As it was read, and as the schema of a model has it.
+    Table(Arc<Table>),
+    Cells(Arc<EncodedTable>, Vec<String>),
+    Series(Arc<SeriesSet>),
 }
 
 impl Media {
     /// How other files are read than these, which were read first.
     fn asks(&self, recipe: &Recipe) -> Asks {
         match self {
-            Self::Sounds(_) => Asks::of(recipe),
+            // Columns by the names that those of training have, in whatever order.
+            Self::Series(series) => Asks::Rows(Some(Arc::new(SeriesReader::of(recipe, series, &[])))),
             Self::Pictures(pictures, _) => {
                 Asks::Pictures(PictureOptions { colour: Some(pictures.colour()), ..picture_options(recipe) })
             }
+            _ => Asks::of(recipe),
         }
     }
 
@@ -371,6 +501,11 @@ impl Media {
                     None => Reader::Pictures(options),
                 }
             }
+            Self::Graphs(graphs, _) => Reader::Graphs(Arc::new(GraphReader::of(recipe, graphs, train))),
+            Self::Molecules(_) => Reader::Molecules,
+            Self::Table(table) => Reader::Cells(Arc::new(rows::schema(recipe, table, train)?)),
+            Self::Series(series) => Reader::Rows(Arc::new(SeriesReader::of(recipe, series, train))),
+            Self::Cells(..) => unreachable!("a table is not read by a model before there is one"),
         };
         let media = self.by(&reader)?;
         Ok((reader, media))
@@ -393,6 +528,19 @@ impl Media {
                 };
                 Self::Pictures(Arc::new(pictures), masks)
             }
+            (Self::Graphs(graphs, _), Reader::Graphs(reader)) => {
+                let (graphs, warnings) = reader.encode(Arc::unwrap_or_clone(graphs))?;
+                Self::Graphs(Arc::new(graphs), warnings)
+            }
+            (Self::Table(table), Reader::Cells(schema)) => {
+                let (cells, unseen) = schema.encode(&table)?;
+                let told = |unseen: UnseenCategory| {
+                    let UnseenCategory { column, category, line, count } = unseen;
+                    let name = table.name();
+                    format!("{name}:{line}: `{category}` of {column} never occurs in training ({count} times here)")
+                };
+                Self::Cells(Arc::new(cells), unseen.into_iter().map(told).collect())
+            }
             (media, _) => media,
         })
     }
@@ -402,6 +550,25 @@ impl Media {
 pub(super) struct Read {
     pub(super) items: Vec<Item>,
     pub(super) media: Media,
+}
+
+impl Read {
+    /// Whether this is one graph of which some nodes are learned from, and others judge.
+    fn is_one_graph(&self, wanted: Wants) -> bool {
+        wanted == Wants::Each && matches!(&self.media, Media::Graphs(graphs, _) if graphs.len() == 1)
+    }
+}
+
+/// How examples are taken of what was read.
+#[derive(Clone, Debug)]
+pub(super) struct Taking {
+    /// Whether a model is trained on them.
+    pub(super) train: bool,
+    /// Whether recordings are joined, if the recipe says so.
+    pub(super) joins: bool,
+    pub(super) wanted: Wants,
+    /// Of one graph: the nodes whose labels count.
+    pub(super) nodes: Option<Vec<bool>>,
 }
 
 /// An example of what was read.
@@ -420,9 +587,34 @@ impl Item {
 }
 
 fn read(recipe: &Recipe, path: &str, asks: &Asks, purpose: Purpose) -> Result<Read> {
+    let read = read_any(recipe, path, asks, purpose)?;
+    // Of one picture there may be several questions and descriptions, but one label.
+    let once = matches!(recipe.input.kind, InputKind::Audio | InputKind::Image)
+        && matches!(purpose.wanted, Wants::Labels | Wants::Each | Wants::Masks);
+    if once {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (place, item) in read.items.iter().enumerate() {
+            if let Some(before) = places.insert(&item.file, place) {
+                return Err(Error::Training(format!(
+                    "{path}: {} is named twice, as number {} and as number {}: leave one of them",
+                    item.file,
+                    before + 1,
+                    place + 1
+                )));
+            }
+        }
+    }
+    Ok(read)
+}
+
+fn read_any(recipe: &Recipe, path: &str, asks: &Asks, purpose: Purpose) -> Result<Read> {
     match asks {
         Asks::Sounds(frames) => recordings::read(recipe, path, frames, purpose),
         Asks::Pictures(options) => pictures::read(recipe, path, options, purpose),
+        Asks::Graphs => graphs::read(recipe, path, purpose),
+        Asks::Molecules => molecules::read(recipe, path, purpose),
+        Asks::Cells(known) => rows::read_cells(recipe, path, purpose, known.as_deref()),
+        Asks::Rows(known) => rows::read_rows(recipe, path, purpose, known.as_deref()),
     }
 }
 

@@ -26,6 +26,11 @@ pub(super) fn read(recipe: &Recipe, path: &str, frames: &FrameOptions, purpose: 
             media: Media::Sounds(recorded),
         });
     }
+    if path == "-" {
+        return Err(Error::Training(
+            "standard input: a recording from it can be answered by `predict`, not trained on or judged by: name a folder or a manifest".into(),
+        ));
+    }
     if let Source::Builtin(name) = Source::parse(path) {
         return Err(Error::Training(format!(
             "builtin:{name}: holds no sound: name a folder or a manifest of recordings"
@@ -67,7 +72,7 @@ pub(super) fn read_files(
         let label = match wanted {
             // Of strings the text is made of the labels.
             Wants::Texts if !joins => Some(file.text.or(file.label).ok_or_else(|| {
-                Error::Training(format!("{path}: {name} has no text: give a manifest with a column `text`"))
+                Error::Training(format!("{path}: {name} has no text: give a manifest with a column `text`, or name the column by data.text, and fill it in each line"))
             })?),
             _ => file.label,
         };

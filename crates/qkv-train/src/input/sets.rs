@@ -5,9 +5,14 @@ use std::sync::Arc;
 use qkv::Offsets;
 use qkv::random::Key;
 use qkv_data::image::{AugmentOptions, Masks, Pictures};
+use qkv_data::tables::TableBatch;
 use qkv_data::{EncodedSentences, TextBatch};
 use qkv_nn::attention::{Grid, Layout};
 
+use super::graphs::GraphSets;
+use super::molecules::MoleculeSets;
+use super::nodes::NodeBatch;
+use super::rows::{SeriesSets, TableSets};
 use super::sounds::Sounds;
 use crate::recipe::Training;
 use crate::tag::with_hidden;
@@ -23,6 +28,14 @@ pub(crate) enum Sets {
     Pictures(Album),
     /// Pictures, and behind each a text.
     Asked(Album, EncodedSentences),
+    /// Nodes of graphs.
+    Graphs(GraphSets),
+    /// Atoms of molecules.
+    Molecules(MoleculeSets),
+    /// Columns of the rows of a table.
+    Cells(TableSets),
+    /// Rows of numbers.
+    Rows(SeriesSets),
 }
 
 /// Some of the pictures of a store.
@@ -72,6 +85,10 @@ pub(crate) enum Batch {
     Vectors(VectorBatch),
     /// Vectors, and behind those of each set the units of a text.
     Asked(VectorBatch, TextBatch),
+    /// Nodes of graphs.
+    Nodes(NodeBatch),
+    /// Columns of the rows of a table.
+    Cells(TableBatch),
 }
 
 /// Some sets of plain vectors, packed.
@@ -94,7 +111,8 @@ impl Batch {
     pub(crate) fn targets(&self) -> &[u32] {
         match self {
             Self::Vectors(vectors) => &vectors.targets,
-            Self::Texts(_) | Self::Asked(..) => &[],
+            Self::Nodes(nodes) => &nodes.targets,
+            Self::Texts(_) | Self::Asked(..) | Self::Cells(_) => &[],
         }
     }
 }
@@ -116,6 +134,10 @@ impl Sets {
             Self::Texts(texts) | Self::Asked(_, texts) => texts.len(),
             Self::Sounds(sounds) => sounds.len(),
             Self::Pictures(album) => album.which.len(),
+            Self::Graphs(graphs) => graphs.len(),
+            Self::Molecules(molecules) => molecules.len(),
+            Self::Cells(table) => table.len(),
+            Self::Rows(series) => series.len(),
         }
     }
 
@@ -125,6 +147,10 @@ impl Sets {
             Self::Texts(texts) => texts.lengths(),
             Self::Sounds(sounds) => sounds.lengths(),
             Self::Pictures(album) => album.lengths(),
+            Self::Graphs(graphs) => graphs.lengths(),
+            Self::Molecules(molecules) => molecules.lengths(),
+            Self::Cells(table) => table.lengths(),
+            Self::Rows(series) => series.lengths(),
             Self::Asked(album, texts) => album.lengths().iter().zip(texts.lengths()).map(|(a, b)| a + b).collect(),
         }
     }
@@ -156,6 +182,10 @@ impl Sets {
                 Batch::Vectors(sounds.batch(indices, training.map(|(training, _)| training).zip(key)))
             }
             Self::Pictures(album) => Batch::Vectors(album.batch(indices, key)),
+            Self::Graphs(graphs) => Batch::Nodes(graphs.batch(indices)),
+            Self::Molecules(molecules) => Batch::Nodes(molecules.batch(indices)),
+            Self::Cells(table) => Batch::Cells(table.batch(indices)),
+            Self::Rows(series) => Batch::Vectors(series.batch(indices)),
             Self::Asked(album, texts) => Batch::Asked(album.batch(indices, key), texts.batch(indices)),
         }
     }
@@ -190,7 +220,9 @@ impl Sets {
     pub(crate) fn class_names(&self) -> Vec<String> {
         match self {
             Self::Sounds(sounds) => sounds.class_names(),
-            Self::Texts(_) | Self::Pictures(_) | Self::Asked(..) => Vec::new(),
+            Self::Graphs(graphs) => graphs.class_names(),
+            Self::Rows(series) => series.class_names(),
+            _ => Vec::new(),
         }
     }
 
@@ -198,7 +230,9 @@ impl Sets {
     pub(crate) fn number_classes(&mut self, known: &[String]) -> Vec<String> {
         match self {
             Self::Sounds(sounds) => sounds.number_classes(known),
-            Self::Texts(_) | Self::Pictures(_) | Self::Asked(..) => known.to_vec(),
+            Self::Graphs(graphs) => graphs.number_classes(known),
+            Self::Rows(series) => series.number_classes(known),
+            _ => known.to_vec(),
         }
     }
 
@@ -209,6 +243,10 @@ impl Sets {
             Self::Texts(texts) => add_texts(&mut content, texts),
             Self::Sounds(sounds) => sounds.add_content(&mut content),
             Self::Pictures(album) => album.add_content(&mut content),
+            Self::Graphs(graphs) => graphs.add_content(&mut content),
+            Self::Molecules(molecules) => molecules.add_content(&mut content),
+            Self::Cells(table) => table.add_content(&mut content),
+            Self::Rows(series) => series.add_content(&mut content),
             Self::Asked(album, texts) => {
                 album.add_content(&mut content);
                 add_texts(&mut content, texts);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::stack::has_no_order;
 
 impl Recipe {
     /// Checks what can be checked without data.
@@ -112,8 +113,8 @@ impl Recipe {
         );
         demand(share(training.warmup), "training.warmup is a share of all steps: from 0 to less than 1");
         demand(
-            training.weight_decay >= 0.0 && training.clip >= 0.0,
-            "training.weight_decay and training.clip must not be negative",
+            training.weight_decay >= 0.0 && training.clip >= 0.0 && training.l2 >= 0.0 && training.l2.is_finite(),
+            "training.weight_decay, training.l2 and training.clip must not be negative",
         );
         demand(
             share(training.dropout) && share(training.attention_dropout),
@@ -237,6 +238,7 @@ impl Recipe {
         if input.kind == InputKind::ImageText && !matches!(model.task, Task::Classify | Task::Regress) {
             return refuse("input.kind = \"image+text\" is answered by model.task = \"classify\" or \"regress\"");
         }
+        self.check_sets()?;
         if self.data.train_share < 1.0 && input.kind == InputKind::Text {
             return refuse("data.train_share is of pictures and recordings: leave it out, and give a shorter file");
         }
@@ -274,7 +276,22 @@ impl Recipe {
             Task::Tag if training.metric == Some(Metric::MeanIou) => {
                 refuse("training.metric = \"mean_iou\" is of pixels: set input.kind = \"image\"")
             }
-            Task::Tag if input.kind == InputKind::Audio => self.check_each(),
+            Task::Tag if matches!(input.kind, InputKind::Molecule | InputKind::Table) => refuse(
+                "model.task = \"tag\" is of vectors that have labels each, and neither atoms nor columns come with any: choose classify or regress, or give atoms as input.kind = \"graph\"",
+            ),
+            Task::Generate
+                if matches!(
+                    input.kind,
+                    InputKind::Graph | InputKind::Molecule | InputKind::Table | InputKind::Vectors
+                ) =>
+            {
+                refuse(
+                    "model.task = \"generate\" writes of texts, pictures and recordings; of graphs, molecules, tables and rows of numbers choose tag, classify or regress",
+                )
+            }
+            Task::Tag if matches!(input.kind, InputKind::Audio | InputKind::Graph | InputKind::Vectors) => {
+                self.check_each()
+            }
             Task::Tag if input.unit != Unit::Words => {
                 refuse("model.task = \"tag\" gives labels to words: leave out input.unit")
             }
@@ -337,6 +354,62 @@ impl Recipe {
 }
 
 impl Recipe {
+    /// Checks what is of sets without an order.
+    fn check_sets(&self) -> Result<()> {
+        let (input, model) = (&self.input, &self.model);
+        let refuse = |message: &str| Err(Error::Recipe(message.to_string()));
+        let of_nodes = matches!(input.kind, InputKind::Graph | InputKind::Molecule);
+        if has_no_order(self) {
+            if !matches!(model.mixer, Mixer::None | Mixer::Attention) {
+                return refuse(
+                    "model.mixer = \"window\", \"cnn\" and \"rnn\" go by an order, and nodes, atoms and columns have none: choose attention or none",
+                );
+            }
+            if !matches!(model.positions, Positions::None | Positions::Sinusoidal) {
+                return refuse("model.positions tell an order, and nodes, atoms and columns have none: leave it out");
+            }
+            if model.window.is_some() {
+                return refuse(
+                    "model.window is a stretch of a line, and nodes, atoms and columns have no order: leave it out",
+                );
+            }
+            if matches!(model.pooling, Some(Pooling::Ends)) {
+                return refuse("model.pooling = \"ends\" goes by an order: choose mean or attention");
+            }
+        }
+        if of_nodes && model.pooling == Some(Pooling::Class) {
+            return refuse("model.pooling = \"class\" would need edges to all nodes: choose mean or attention");
+        }
+        if model.pooling == Some(Pooling::Flat) && input.kind != InputKind::Table {
+            return refuse("model.pooling = \"flat\" needs sets of one size, as the columns of a table are");
+        }
+        if model.score == Score::RankOne && model.block != Block::Bare {
+            return refuse("model.score = \"rank-one\" is of bare blocks: set model.block = \"bare\", or choose dot");
+        }
+        if model.block == Block::Bare {
+            if model.task != Task::Tag {
+                return refuse(
+                    "model.block = \"bare\" is for labels of nodes: set model.task = \"tag\", or leave it out",
+                );
+            }
+            if model.sees != Sees::Edges || model.normalizer != Normalizer::Softmax {
+                return refuse(
+                    "model.block = \"bare\" is attention along edges with a softmax: leave out model.sees and model.normalizer",
+                );
+            }
+        }
+        if model.sees == Sees::Distances && input.kind == InputKind::Graph {
+            return refuse("model.sees = \"distances\" is of molecules: choose edges or all");
+        }
+        if !(1..=100).contains(&model.distances) {
+            return refuse("model.distances must be from 1 to 100 edges");
+        }
+        if self.data.split.as_deref() == Some("scaffold") && input.kind != InputKind::Molecule {
+            return refuse("data.split = \"scaffold\" is of molecules: choose random, or name a column");
+        }
+        Ok(())
+    }
+
     /// Checks what gives a label to each of some plain vectors.
     fn check_each(&self) -> Result<()> {
         let refuse = |message: &str| Err(Error::Recipe(message.to_string()));

@@ -14,7 +14,6 @@ const RULES: &[Rule] = &[
             "input.features",
             "input.bands",
             "input.coefficients",
-            "input.normalise",
             "input.stack",
             "input.convolutions",
             "training.time_masks",
@@ -54,13 +53,48 @@ const RULES: &[Rule] = &[
             "training.affix_dropout",
         ],
         |recipe| {
-            matches!(recipe.input.kind, InputKind::Text | InputKind::ImageText) || recipe.model.task == Task::Generate
+            matches!(recipe.input.kind, InputKind::Text | InputKind::ImageText | InputKind::Table)
+                || recipe.model.task == Task::Generate
         },
         "of texts, and none is read or written here",
     ),
     (
+        &["input.normalise"],
+        |recipe| matches!(recipe.input.kind, InputKind::Audio | InputKind::Graph | InputKind::Vectors),
+        "of recordings, of numbers of nodes, and of rows of numbers",
+    ),
+    (
+        &["data.split"],
+        |recipe| {
+            matches!(recipe.input.kind, InputKind::Graph | InputKind::Molecule | InputKind::Table | InputKind::Vectors)
+        },
+        "of graphs, molecules, tables and rows of numbers",
+    ),
+    (
+        &["data.ignore"],
+        |recipe| matches!(recipe.input.kind, InputKind::Graph | InputKind::Table | InputKind::Vectors),
+        "of columns of numbers",
+    ),
+    (&["data.categories"], |recipe| recipe.input.kind == InputKind::Table, "of tables: set input.kind = \"table\""),
+    (
+        &["data.series"],
+        |recipe| recipe.input.kind == InputKind::Vectors,
+        "of rows of numbers: set input.kind = \"vectors\"",
+    ),
+    (&["data.smiles"], |recipe| recipe.input.kind == InputKind::Molecule, "of molecules"),
+    (
+        &["data.directed", "data.self_loops", "model.block"],
+        |recipe| recipe.input.kind == InputKind::Graph,
+        "of graphs: set input.kind = \"graph\"",
+    ),
+    (
+        &["model.sees", "model.distances"],
+        |recipe| matches!(recipe.input.kind, InputKind::Graph | InputKind::Molecule),
+        "of graphs and molecules",
+    ),
+    (
         &["data.names", "data.test_files", "data.dev_files"],
-        |recipe| recipe.input.kind != InputKind::Text,
+        |recipe| matches!(recipe.input.kind, InputKind::Audio | InputKind::Image | InputKind::ImageText),
         "of files that are an example each, as recordings and pictures are",
     ),
     (

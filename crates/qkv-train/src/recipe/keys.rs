@@ -65,6 +65,21 @@ table! {
         join_seconds: Option<f64> = None,
         /// How many examples are joined from a part, in an epoch and for judging; as many as the part has recordings if not given.
         join_count: Option<usize> = None,
+        /// How examples are parted where the data does not say it: `random` or `scaffold` (of molecules), eight to one to one, or the name
+        /// of the column that says it; a column `split` if not given.
+        split: Option<String> = None,
+        /// Columns that are not looked at.
+        ignore: Option<Paths> = None,
+        /// Columns of a table that hold categories although they look like numbers.
+        categories: Option<Paths> = None,
+        /// The column that says which sequence a row of numbers is of; `series`, `sequence` or `id` if not given.
+        series: Option<String> = None,
+        /// The column that holds the SMILES of molecules; one with a usual name if not given.
+        smiles: Option<String> = None,
+        /// Whether an edge goes one way alone: its target learns of its source.
+        directed: bool = false,
+        /// Whether each node has an edge to itself.
+        self_loops: bool = true,
         /// What the vectors are called, where each has a label, that no label is given for; they are not learned from if not given.
         background: Option<String> = None,
         /// How many examples there are to learn from where the program draws them, as in `builtin:scenes`.
@@ -76,7 +91,7 @@ table! {
 table! {
     /// `[input]`: how an example becomes a set of vectors.
     Input {
-        /// What comes in: `text`, `audio`, `image` or `image+text`.
+        /// What comes in: `text`, `audio`, `image`, `image+text`, `graph`, `molecule`, `table` or `vectors`.
         kind: InputKind = InputKind::Text,
         /// What a text is a sequence of: `words`, `characters`, `bpe`, `unigram`, `phones` or `items`.
         unit: Unit = Unit::Words,
@@ -149,8 +164,14 @@ table! {
         d_ff: Option<usize> = None,
         /// Attention heads.
         heads: usize = 4,
-        /// How a query and a key become a logit: `dot` or `additive`.
+        /// How a query and a key become a logit: `dot` or `additive`, and of bare blocks `rank-one`.
         score: Score = Score::Dot,
+        /// What a block is: `full`, or of graphs whose nodes get labels `bare`, attention alone.
+        block: Block = Block::Full,
+        /// Whom a node of a graph or an atom of a molecule learns of: `edges`, `all`, or `distances`, all with a bias by how far they are.
+        sees: Sees = Sees::Edges,
+        /// Distances that are told apart, in edges; further ones are alike.
+        distances: usize = 8,
         /// How logits become weights: `softmax` or `relu`.
         normalizer: Normalizer = Normalizer::Softmax,
         /// Vectors on each side that attention, `window` or `cnn` sees; not given: all for attention, 2 for `window`, 1 for `cnn`.
@@ -200,6 +221,8 @@ table! {
         decay: Decay = Decay::Linear,
         /// AdamW's weight decay.
         weight_decay: f64 = 0.01,
+        /// Half of this times the sum of the squares of all parameters is added to the loss.
+        l2: f64 = 0.0,
         /// The global norm that gradients are clipped to; 0 for no limit.
         clip: f64 = 1.0,
         /// Dropout behind the input, behind each part of a block, and in the fully connected parts.
@@ -291,7 +314,7 @@ impl Task {
     pub fn metrics(self) -> &'static [Metric] {
         match self {
             Self::Tag => &[Metric::Loss, Metric::Accuracy, Metric::F1, Metric::MeanIou],
-            Self::Classify => &[Metric::Loss, Metric::Accuracy, Metric::F1],
+            Self::Classify => &[Metric::Loss, Metric::Accuracy, Metric::F1, Metric::RocAuc],
             Self::Regress => &[Metric::Loss],
             Self::Generate => &[
                 Metric::Loss,

@@ -114,6 +114,11 @@ impl Recipe {
                     | "join_seconds"
                     | "join_count"
                     | "background"
+                    | "split"
+                    | "ignore"
+                    | "categories"
+                    | "series"
+                    | "smiles"
             ) | ("input", "embedding_dim" | "vectors" | "target_unit" | "colour" | "resize")
                 | ("model", "d_ff" | "window" | "relative_range" | "hidden" | "decoder_layers" | "pooling")
                 | ("training", "steps" | "metric")
@@ -178,7 +183,13 @@ impl Recipe {
     /// # Errors
     /// If none is named, or two.
     pub fn train_path(&self) -> Result<&str> {
-        self.only("data.train", self.train_paths()?)
+        let path = self.only("data.train", self.train_paths()?)?;
+        if self.input.kind == InputKind::Text && Path::new(path).is_dir() {
+            return Err(Error::Recipe(format!(
+                "{path}: is a folder, and input.kind = \"text\" reads a file: name one in it, or for recordings, pictures or a graph give --input audio, image or graph"
+            )));
+        }
+        Ok(path)
     }
 
     /// The one file that the best epoch is judged on, if one is named.

@@ -56,6 +56,14 @@ word! {
         /// A picture and a text as one set, such as a question about it.
         #[serde(rename = "image+text")]
         ImageText,
+        /// A graph: its nodes, and the edges between them.
+        Graph,
+        /// A molecule: its atoms, and the bonds between them.
+        Molecule,
+        /// A row of a table: its columns.
+        Table,
+        /// Rows of numbers, one behind the other.
+        Vectors,
     }
 }
 word! {
@@ -138,8 +146,30 @@ word! {
     Score {
         /// Scaled dot product.
         Dot,
-        /// `w · tanh(q + k)`.
+        /// `w · tanh(q + k)`; of bare blocks `w · leaky_relu(q + k)`.
         Additive,
+        /// `leaky_relu(a · q + b · k)`, of bare blocks alone.
+        RankOne,
+    }
+}
+word! {
+    /// What a block is.
+    Block {
+        /// A mixer and a fully connected part, each with a norm and a residual connection.
+        Full,
+        /// A mixer alone: a product, attention along edges, a non-linearity.
+        Bare,
+    }
+}
+word! {
+    /// Whom a node of a graph learns of by attention.
+    Sees {
+        /// Those at the other end of its edges.
+        Edges,
+        /// All of its graph.
+        All,
+        /// All of its graph, and how far away they are.
+        Distances,
     }
 }
 word! {
@@ -189,10 +219,14 @@ word! {
     Pooling {
         /// Their mean.
         Mean,
+        /// Their sum, so that it counts how many there are.
+        Sum,
         /// A vector that stands for the whole, put in front.
         Class,
         /// The first and the last.
         Ends,
+        /// All end to end, of the columns of a table.
+        Flat,
         /// Attention with a learned query.
         Attention,
     }
@@ -238,6 +272,9 @@ word! {
         /// The mean over classes of intersection over union, of pixels.
         #[serde(rename = "mean_iou", alias = "mean-iou")]
         MeanIou,
+        /// The area under the ROC curve, of two classes.
+        #[serde(rename = "roc_auc", alias = "roc-auc")]
+        RocAuc,
     }
 }
 word! {

@@ -7,6 +7,7 @@ use qkv_data::{AffixOptions, TextBatch};
 use qkv_nn::attention::Layout;
 use qkv_nn::layers::{Encoder, Init, Linear, Pass, TextEmbedding, TextEmbeddingOptions};
 
+use crate::input::InputSizes;
 use crate::recipe::{Characters, Recipe, Words};
 use crate::stack::{encoder_options, encoder_parameters};
 
@@ -37,7 +38,7 @@ impl TagModel {
         let embedding = embedding_options(recipe, sizes.vocabulary, sizes.pretrained.clone());
         Self {
             embedding: TextEmbedding::new(&embedding, init),
-            encoder: Encoder::new(&encoder_options(recipe), init),
+            encoder: Encoder::new(&encoder_options(recipe, &InputSizes::default()), init),
             head: Linear::new(recipe.model.d_model, sizes.labels, init),
             dropout: recipe.training.dropout as f32,
         }
@@ -45,7 +46,7 @@ impl TagModel {
 
     /// How many numbers [`TagModel::new`] would make a model of, without making one.
     pub fn parameter_count(recipe: &Recipe, sizes: &ModelSizes) -> u128 {
-        let (options, labels) = (encoder_options(recipe), sizes.labels as u128);
+        let (options, labels) = (encoder_options(recipe, &InputSizes::default()), sizes.labels as u128);
         let head = options.d_model as u128 * labels + labels;
         embedding_parameters(recipe, sizes.vocabulary) + encoder_parameters(&options) + head
     }

@@ -62,7 +62,7 @@ impl Translator {
                 if pair.source.trim().is_empty() {
                     *texts = vec![Translation::nothing()];
                 }
-                if gone(write(&pair.source, texts, style, self.recipe().decoding.beam > 1, out))? {
+                if gone(write(("source", &pair.source), texts, style, self.recipe().decoding.beam > 1, out))? {
                     return Ok(done);
                 }
                 done.tokens += texts.first().map_or(0, |best| best.units);
@@ -125,7 +125,7 @@ impl Translator {
                 }
                 let mut write_chunk = || {
                     for (example, texts) in examples.labelled[chunk.clone()].iter().zip(&texts) {
-                        write(&example.text, texts, style, self.recipe().decoding.beam > 1, out)?;
+                        write(("file", &example.text), texts, style, self.recipe().decoding.beam > 1, out)?;
                     }
                     out.flush()
                 };
@@ -173,7 +173,13 @@ impl Cut {
 }
 
 /// One line for the texts that were written from what is called `source`, best first.
-fn write(source: &str, texts: &[Translation], style: Style, alternatives: bool, out: &mut dyn Write) -> io::Result<()> {
+fn write(
+    (key, source): (&str, &str),
+    texts: &[Translation],
+    style: Style,
+    alternatives: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let Some(best) = texts.first() else { return writeln!(out) };
     match style {
         // A line for a line, whatever was written.
@@ -181,7 +187,7 @@ fn write(source: &str, texts: &[Translation], style: Style, alternatives: bool, 
         Style::Json => {
             let one = |text: &Translation| json!({ "text": text.text, "log_probability": text.log_probability, "complete": text.complete });
             let mut object = json!({
-                "source": source, "text": best.text,
+                key: source, "text": best.text,
                 "log_probability": best.log_probability, "complete": best.complete,
             });
             if alternatives {

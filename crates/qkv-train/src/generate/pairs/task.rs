@@ -315,7 +315,7 @@ impl Task for PairTask {
     fn criterion(&self) -> Criterion {
         match self.recipe.training.metric {
             // (a recipe of texts with the metric of recommendations, or of pixels, is refused)
-            None | Some(Metric::Loss | Metric::Ndcg | Metric::MeanIou) => Criterion::Lowest("loss"),
+            None | Some(Metric::Loss | Metric::Ndcg | Metric::MeanIou | Metric::RocAuc) => Criterion::Lowest("loss"),
             Some(Metric::Accuracy | Metric::F1) => Criterion::Highest("accuracy"),
             Some(Metric::Bleu) => Criterion::Highest("bleu"),
             Some(Metric::ExactMatch) => Criterion::Highest("exact_match"),

@@ -60,7 +60,8 @@ impl Labeller {
     pub fn evaluate(&self, data: &str, part: Part) -> Result<Judgement> {
         let start = Instant::now();
         let mut examples = self.reader.read(&self.recipe, data, part, Wants::Each)?;
-        let warnings = number_labels(&mut examples.sets, &self.labels, data)?;
+        let mut warnings = std::mem::take(&mut examples.warnings);
+        warnings.extend(number_labels(&mut examples.sets, &self.labels, data)?);
         let names = examples.sets.number_classes(&self.labels);
         check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
         let reached = judge(&self.model, &examples.sets, self.labels.len(), self.recipe.decoding.batch_tokens);

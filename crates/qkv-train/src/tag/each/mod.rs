@@ -11,3 +11,11 @@ mod tests;
 
 pub use labeller::Labeller;
 pub use task::EachTask;
+
+use crate::recipe::{InputKind, Recipe, Task};
+
+/// Whether the recipe asks for labels of plain vectors.
+pub(crate) fn labels_each(recipe: &Recipe) -> bool {
+    recipe.model.task == Task::Tag
+        && matches!(recipe.input.kind, InputKind::Audio | InputKind::Graph | InputKind::Vectors)
+}

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Labeller;
 use super::judge::class_logits;
 use crate::error::{Result, gone};
-use crate::input::Reader;
+use crate::input::{Reader, Sets};
 use crate::listen::{Clock, Listener, reach};
 use crate::longest::check_longest;
 use crate::model::{Predicted, Style, Watch};
@@ -48,8 +48,20 @@ impl Labeller {
                 let (logits, offsets) = class_logits(&self.model, &examples.sets.batch(&numbers));
                 let best: Vec<u32> = logits.chunks_exact(self.labels.len()).map(argmax).collect();
                 for (set, &number) in numbers.iter().enumerate() {
-                    let found = self.stretches(&best[offsets.range(set)]);
-                    if gone(self.write(&examples.labelled[number].text, &found, style, out))? {
+                    let (name, best) = (examples.labelled[number].text.as_str(), &best[offsets.range(set)]);
+                    let written = match &examples.sets {
+                        Sets::Sounds(_) => self.write(name, &self.stretches(best), style, out),
+                        Sets::Graphs(graphs) => {
+                            let nodes: Vec<String> = graphs.node_names(number).collect();
+                            let name = if examples.sets.len() == 1 { "" } else { name };
+                            self.write_each((name, "graph"), ("nodes", &nodes), best, style, out)
+                        }
+                        _ => {
+                            let places: Vec<String> = (0..best.len()).map(|place| place.to_string()).collect();
+                            self.write_each((name, "sequence"), ("places", &places), best, style, out)
+                        }
+                    };
+                    if gone(written)? {
                         return Ok(done);
                     }
                 }
@@ -113,6 +125,24 @@ impl Labeller {
                 writeln!(out, "{}", json!({ "file": name, "stretches": stretches }))
             }
         }
+    }
+
+    /// Writes a line for each vector, its name and its label, before them that of its set if it has one; or an object for the set.
+    fn write_each(
+        &self,
+        (name, what): (&str, &str),
+        (noun, vectors): (&str, &[String]),
+        best: &[u32],
+        style: Style,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let labels = best.iter().map(|&label| self.labels[label as usize].as_str());
+        if style == Style::Json {
+            let labels: Vec<&str> = labels.collect();
+            return writeln!(out, "{}", json!({ what: name, noun: vectors, "labels": labels }));
+        }
+        let before = if name.is_empty() { String::new() } else { format!("{name}\t") };
+        vectors.iter().zip(labels).try_for_each(|(vector, label)| writeln!(out, "{before}{vector}\t{label}"))
     }
 
     fn plain(&self, Stretch { start, end, label }: &Stretch) -> String {

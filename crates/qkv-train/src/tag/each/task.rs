@@ -47,7 +47,9 @@ impl EachTask {
             )));
         }
         train.sets.number_classes(&labels);
-        let warnings = number_labels(&mut dev.sets, &labels, &dev.name)?;
+        let mut warnings = train.warnings.clone();
+        warnings.append(&mut dev.warnings);
+        warnings.extend(number_labels(&mut dev.sets, &labels, &dev.name)?);
         check_lengths(recipe, &train)?;
         let needed = EachModel::parameter_count(recipe, &reader.sizes(), labels.len());
         memory::check(needed.saturating_mul(BYTES_PER_PARAMETER), "lower model.d_model, model.d_ff or model.layers")?;

@@ -36,7 +36,7 @@ impl SegmentModel {
         let pixels = pixels(recipe);
         Self {
             embedding: InputEmbedding::new(recipe, &sizes.input, init),
-            encoder: Encoder::new(&encoder_options(recipe), init),
+            encoder: Encoder::new(&encoder_options(recipe, &sizes.input), init),
             head: Linear::new(recipe.model.d_model, pixels * sizes.classes, init),
             pixels,
             dropout: recipe.training.dropout as f32,
@@ -47,7 +47,7 @@ impl SegmentModel {
     pub(crate) fn parameter_count(recipe: &Recipe, sizes: &SegmentSizes) -> u128 {
         let (d, outputs) = (recipe.model.d_model as u128, (pixels(recipe) * sizes.classes) as u128);
         InputEmbedding::parameter_count(recipe, &sizes.input)
-            + encoder_parameters(&encoder_options(recipe))
+            + encoder_parameters(&encoder_options(recipe, &sizes.input))
             + (d * outputs + outputs)
     }
 

@@ -104,7 +104,7 @@ fn plain(name: &str, mask: &Mask, classes: &[String]) -> String {
 
 fn json_line(name: &str, mask: &Mask, classes: &[String]) -> Value {
     let rows: Vec<&[u8]> = mask.values.chunks(mask.width.max(1)).collect();
-    json!({ "picture": name, "classes": classes, "mask": rows })
+    json!({ "file": name, "classes": classes, "mask": rows })
 }
 
 /// Where masks go.
@@ -188,7 +188,7 @@ mod tests {
     fn a_picture_is_a_line_of_shares_or_rows_of_classes() {
         let mask = Mask { height: 2, width: 4, values: vec![0, 0, 0, 1, 1, 0, 0, 0] };
         assert_eq!(plain("x\ny", &mask, &classes()), "x y\tsea 0.7500\ta sky 0.2500");
-        let expected = r#"{"classes":["sea","a\tsky","land"],"mask":[[0,0,0,1],[1,0,0,0]],"picture":"x"}"#;
+        let expected = r#"{"file":"x","classes":["sea","a\tsky","land"],"mask":[[0,0,0,1],[1,0,0,0]]}"#;
         let read: Value = serde_json::from_str(expected).expect("json");
         assert_eq!(json_line("x", &mask, &classes()), read);
     }
