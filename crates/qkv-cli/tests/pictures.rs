@@ -185,7 +185,7 @@ fn folders_are_learned_from_judged_and_predicted() {
     let one = room.write("what is it.png", half("top", 8, &mut Draw::new(9)));
     assert_eq!(done(&["predict", model, &one]), format!("top\t{one}\n"));
     let object = json(&done(&["predict", model, &one, "--json"]));
-    assert_eq!(object.as_object().unwrap().keys().collect::<Vec<_>>(), ["text", "label", "probabilities"]);
+    assert_eq!(object.as_object().unwrap().keys().collect::<Vec<_>>(), ["file", "label", "probabilities"]);
     let manifest = room.write("list.csv", format!("image\n{one}\n{one}\n"));
     assert_eq!(done(&["predict", model, &manifest]), format!("top\t{one}\n").repeat(2));
 }

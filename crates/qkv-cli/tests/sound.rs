@@ -210,7 +210,7 @@ fn recordings_are_predicted_in_order_whatever_they_are_called() {
     assert!(right.count() > 38, "{answers}");
     let objects = done(&["predict", model, data, "--json"]);
     for (object, line) in objects.lines().map(json).zip(answers.lines()) {
-        assert_eq!(object.as_object().unwrap().keys().collect::<Vec<_>>(), ["text", "label", "probabilities"]);
+        assert_eq!(object.as_object().unwrap().keys().collect::<Vec<_>>(), ["file", "label", "probabilities"]);
         assert_eq!(format!("{}\t{}", object["label"].as_str().unwrap(), object["file"].as_str().unwrap()), line);
         let sum: f64 = object["probabilities"].as_object().unwrap().values().map(|p| p.as_f64().unwrap()).sum();
         assert!((sum - 1.0).abs() < 1e-6, "{object}");
@@ -520,7 +520,8 @@ fn damaged_recordings_are_refused_by_name() {
         let never = room.name("never");
         assert_refused(&qkv(&training(&data, &never, &CLASSIFY)), 1, &[&bad, wanted]);
         assert!(!Path::new(&never).exists(), "nothing is begun");
-        for args in [&["evaluate", model, &data][..], &["predict", model, &bad], &["predict", hearer, &bad]] {
+        let judged = ["evaluate", model, &data, "--split", "dev"];
+        for args in [&judged[..], &["predict", model, &bad], &["predict", hearer, &bad]] {
             assert_refused(&qkv(args), 1, &[&bad, wanted]);
         }
         // What comes from a pipe may end where it will, but not before it begins.
@@ -663,7 +664,8 @@ fn a_text_too_long_for_its_sound_is_told() {
 fn what_cannot_be_of_sound_is_refused_for_what_it_is() {
     let (room, model, data) = classifier();
     let never = room.name("never");
-    assert_refused(&qkv(&training(data, &never, &["model.task=tag", NAMES])), 2, &["\"tag\"", "frames"]);
+    let units = ["model.task=tag", "input.unit=characters", NAMES];
+    assert_refused(&qkv(&training(data, &never, &units)), 2, &["input.unit"]);
     let none = [&HEAR[..], &["data.join_count=0"]].concat();
     assert_refused(&qkv(&training(data, &never, &none)), 2, &["data.join_count"]);
     let ended = qkv(&training("builtin:verse", &never, &["model.task=classify"]));

@@ -175,18 +175,17 @@ fn apply_rules(files: &mut [Listed], options: &ListOptions) -> Result<()> {
     for (rule, part) in [(&options.test, ListedPart::Test), (&options.dev, ListedPart::Dev)] {
         let Some(rule) = rule else { continue };
         let rule = Rule::parse(rule, part, files)?;
-        let mut taken = 0;
+        let (mut fits, mut taken) = (0, 0);
         for file in files.iter_mut().filter(|file| file.field(&rule.field).is_some_and(|value| rule.takes(value))) {
+            fits += 1;
             // What the other rule has taken is not taken again.
-            if file.part != Some(ListedPart::Test) || part == ListedPart::Test {
-                taken += 1;
-            }
+            taken += usize::from(part == ListedPart::Test || file.part != Some(ListedPart::Test));
             if matches!(file.part, None | Some(ListedPart::Train)) {
                 file.part = Some(part);
             }
         }
         if taken == 0 && !options.may_take_none {
-            return Err(rule.takes_none(files));
+            return Err(if fits == 0 { rule.takes_none(files) } else { rule.takes_those_of_test() });
         }
     }
     if files.iter().any(|file| file.part.is_some()) {

@@ -71,6 +71,11 @@ impl Rule {
         })
     }
 
+    /// The refusal of a rule that takes nothing but what is of the test part.
+    pub(super) fn takes_those_of_test(&self) -> Error {
+        Error::unusable(&self.name, "takes none that is not of the test part already", "give other values")
+    }
+
     /// The refusal of a rule that takes none of the `files`.
     pub(super) fn takes_none(&self, files: &[Listed]) -> Error {
         const MOST: usize = 1000;
@@ -80,8 +85,7 @@ impl Rule {
                 values.push(value);
             }
         }
-        let what =
-            format!("takes none of the {} files, or none that the rule of the test part has not taken", files.len());
+        let what = format!("takes none of the {} files", files.len());
         Error::unusable(&self.name, what, format!("values of {} are {}", self.field, listed(&values)))
     }
 }

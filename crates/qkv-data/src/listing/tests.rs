@@ -108,6 +108,13 @@ fn wrong_names_and_rules_are_refused() {
 }
 
 #[test]
+fn a_rule_for_the_dev_part_has_to_take_more_than_the_test_part() {
+    let set = folder(&["7_jo_0.wav", "7_jo_1.wav"]);
+    let both = options(Some("{label}_{who}_{index}"), Some("index 1"), Some("index 1"));
+    assert!(message(set.path(), &both).contains("takes none that is not of the test part already"));
+}
+
+#[test]
 fn sets_without_files_or_labels_are_refused() {
     let set = folder(&["a.txt", "b/c.MP3", ".hidden.wav"]);
     let said = message(set.path(), &options(None, None, None));

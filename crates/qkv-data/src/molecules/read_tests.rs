@@ -94,7 +94,7 @@ fn the_only_column_of_numbers_is_the_target_and_of_several_none_is() {
     );
     assert!(read("a.csv", text, &no_targets()).unwrap().targets.is_empty());
     let message = read("a.csv", "smiles,note\nC,x\n", &MoleculeOptions::default()).unwrap_err();
-    assert!(message.contains("no column has a usual name of a target"), "{message}");
+    assert!(message.contains("no column has a usual name of a label"), "{message}");
     let message = read("a.smi", "C 12\n", &MoleculeOptions::default()).unwrap_err();
     assert!(message.contains("holds SMILES and names, and no targets"), "{message}");
 }

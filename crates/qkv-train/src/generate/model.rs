@@ -298,7 +298,9 @@ mod tests {
             if kind == "input.kind=image" && has("model.window") || kind != "input.kind=text" && has("input.shared") {
                 return None;
             }
-            let assignments: Vec<&str> = assignments.iter().copied().chain(["input.convolutions=1"]).collect();
+            let assignments: Vec<&str> = (assignments.iter().copied())
+                .chain((kind == "input.kind=audio").then_some("input.convolutions=1"))
+                .collect();
             Some((recipe(&assignments, kind), Vocabularies { source, target: 11 }))
         })
     }

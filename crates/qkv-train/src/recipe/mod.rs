@@ -185,8 +185,8 @@ impl Recipe {
     pub fn train_path(&self) -> Result<&str> {
         let path = self.only("data.train", self.train_paths()?)?;
         if self.input.kind == InputKind::Text && Path::new(path).is_dir() {
-            return Err(Error::Recipe(format!(
-                "{path}: is a folder, and input.kind = \"text\" reads a file: name one in it, or for recordings, pictures or a graph give --input audio, image or graph"
+            return Err(Error::Training(format!(
+                "{path}: is a folder; name one of the files in it, or for recordings, pictures or a graph give --input audio, image or graph"
             )));
         }
         Ok(path)

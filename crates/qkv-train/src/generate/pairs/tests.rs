@@ -110,7 +110,7 @@ fn a_caption_is_one_line_and_json_names_its_file() {
     let file = folder.path().join("scenes/images/test/00003.png").display().to_string();
     let alone: Value = serde_json::from_str(&predicted(&model, &file, Style::Json)[0]).expect("JSON");
     let among: Value = serde_json::from_str(&all[6 + 4 + 3]).expect("JSON");
-    assert!(among["source"].as_str().is_some_and(|name| name.ends_with("00003.png")), "{among}");
+    assert!(among["file"].as_str().is_some_and(|name| name.ends_with("00003.png")), "{among}");
     assert_eq!((&alone["text"], &alone["complete"]), (&among["text"], &among["complete"]));
     let log_probability = |line: &Value| line["log_probability"].as_f64().expect("a number");
     assert!((log_probability(&alone) - log_probability(&among)).abs() < 1e-4, "{alone} {among}");

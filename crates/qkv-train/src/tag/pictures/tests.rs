@@ -166,7 +166,7 @@ fn a_model_that_was_read_says_what_it_said() {
     let mut found = Vec::new();
     for (place, line) in lines.lines().enumerate() {
         let line: Value = serde_json::from_str(line).expect("JSON");
-        assert_eq!(line["picture"], test.join(format!("{place:05}.png")).display().to_string());
+        assert_eq!(line["file"], test.join(format!("{place:05}.png")).display().to_string());
         let bytes = fs::read(masks.path().join(format!("{place:05}.png"))).expect("a mask");
         let mask = decode_mask(&bytes, "mask").expect("a mask");
         let rows: Vec<Vec<u8>> = serde_json::from_value(line["mask"].clone()).expect("rows");

@@ -1,0 +1,212 @@
+//! Graphs, molecules, tables and rows of numbers: parts, answers, the same bits, and what is refused.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fmt::Write as _;
+use std::fs;
+
+use common::*;
+
+/// Arguments that train a small model of `kind` quickly.
+fn small<'a>(kind: &'a str, task: &'a str, data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["train", "--input", kind, "--task", task, "--train", data, "--out", out];
+    for setting in [
+        "training.epochs=20",
+        "training.learning_rate=1e-2",
+        "training.batch_tokens=200",
+        "model.d_model=16",
+        "model.layers=1",
+        "model.heads=2",
+    ] {
+        args.extend(["--set", setting]);
+    }
+    more.iter().for_each(|setting| args.extend(["--set", setting]));
+    args
+}
+
+/// A ring of nodes in two halves, each of which has features of its own; its folder.
+fn ring(room: &Room, name: &str) -> String {
+    let mut draw = Draw::new(3);
+    let (mut nodes, mut edges) = ("id\tsplit\tlabel\tfeatures\n".to_string(), "source\ttarget\trelation\n".to_string());
+    for node in 0..80 {
+        let (half, split) = (node / 40, ["train", "dev", "test", "none"][node % 4]);
+        let (label, feature) = (["left", "right"][half], half * 4 + draw.below(4));
+        let _ = writeln!(nodes, "n{node}\t{split}\t{label}\t{feature} {}", 8 + draw.below(4));
+        let _ = writeln!(edges, "n{node}\tn{}\tnext", (node + 1) % 80);
+    }
+    fs::create_dir_all(room.path(name)).unwrap();
+    room.write(&format!("{name}/nodes.tsv"), nodes);
+    room.write(&format!("{name}/edges.tsv"), edges);
+    room.name(name)
+}
+
+#[test]
+fn nodes_are_learned_from_some_and_judged_by_others() {
+    let room = Room::new();
+    let (data, out) = (ring(&room, "ring"), room.name("model"));
+    done(&small("graph", "tag", &data, &out, &["model.block=bare", "model.score=rank-one", "training.epochs=80"]));
+    for (split, nodes) in [("train", 20), ("dev", 20), ("test", 20)] {
+        let result = json(&done(&["evaluate", &out, &data, "--split", split, "--json"]));
+        assert_eq!((&result["examples"], &result["tokens"]), (&1.into(), &nodes.into()), "{split}");
+        assert!(result["accuracy"].as_f64() > Some(0.8), "{split}: {result}");
+    }
+    let answers = done(&["predict", &out, &data]);
+    assert_eq!(answers.lines().count(), 80, "all nodes are answered");
+    assert!(answers.starts_with("n0\t"), "{answers}");
+    let object = json(&done(&["predict", &out, &data, "--json"]));
+    assert_eq!((object["nodes"].as_array().unwrap().len(), object["labels"].as_array().unwrap().len()), (80, 80));
+}
+
+#[test]
+fn a_graph_is_learned_in_the_same_bits_with_any_number_of_threads() {
+    let room = Room::new();
+    let data = ring(&room, "ring");
+    for more in
+        [&["model.block=bare", "model.score=rank-one", "training.attention_dropout=0.3"][..], &["model.layers=2"]]
+    {
+        let train = |threads: &str, name: &str| {
+            let out = room.name(name);
+            let mut args = small("graph", "tag", &data, &out, more);
+            args.extend(["--threads", threads]);
+            done(&args);
+            let bits = weights(&out);
+            fs::remove_dir_all(&out).unwrap();
+            bits
+        };
+        assert!(train("1", "one") == train("2", "two"), "{more:?}");
+    }
+}
+
+#[test]
+fn graphs_that_cannot_be_are_refused_by_line() {
+    let room = Room::new();
+    let out = room.name("never");
+    let refused = |file: &str, content: &str, wanted: &[&str]| {
+        let data = ring(&room, "bad");
+        room.write(&format!("bad/{file}"), content);
+        assert_refused(&qkv(&small("graph", "tag", &data, &out, &[])), 1, wanted);
+    };
+    refused("edges.tsv", "source\ttarget\nn0\tn1\nn0\tx7\nx8\tn1\n", &["edges.tsv:3", "x7", "2"]);
+    refused("nodes.tsv", "id\tlabel\tfeatures\na\tx\t1\na\ty\t2\n", &["nodes.tsv:3", "a"]);
+    refused("nodes.tsv", "id\tlabel\theight\nn0\tx\tNaN\n", &["nodes.tsv:2", "height"]);
+    refused("nodes.tsv", "id\tlabel\theight\nn0\tx\tinf\n", &["nodes.tsv:2", "height"]);
+    refused("nodes.tsv", "id\tlabel\tfeatures\n", &["nodes.tsv"]);
+    refused("nodes.tsv", "name\tlabel\nn0\tx\n", &["nodes.tsv", "id"]);
+    let one = room.write("one.jsonl", "{\"nodes\": [], \"edges\": [], \"label\": \"a\"}\n");
+    assert_refused(&qkv(&small("graph", "classify", &one, &out, &[])), 1, &["one.jsonl:1", "node"]);
+    let far = room.write("far.jsonl", "{\"nodes\": [[1.0]], \"edges\": [[0, 3]], \"label\": \"a\"}\n");
+    assert_refused(&qkv(&small("graph", "classify", &far, &out, &[])), 1, &["far.jsonl:1", "3"]);
+    let unlabelled =
+        room.write("unlabelled.jsonl", "{\"nodes\": [[1.0]], \"edges\": []}\n{\"nodes\": [[2.0]], \"edges\": []}\n");
+    assert_refused(&qkv(&small("graph", "classify", &unlabelled, &out, &[])), 1, &["unlabelled.jsonl", "label"]);
+    let data = ring(&room, "ring");
+    for (settings, wanted) in [
+        (&["model.mixer=cnn"][..], "model.mixer"),
+        (&["model.positions=learned"], "model.positions"),
+        (&["model.score=rank-one"], "model.block"),
+        (&["model.sees=distances"], "model.sees"),
+        (&["data.split=scaffold"], "scaffold"),
+        (&["training.shift=1"], "training.shift"),
+    ] {
+        assert_refused(&qkv(&small("graph", "tag", &data, &out, settings)), 2, &[wanted]);
+    }
+    assert!(!room.path("never").exists());
+}
+
+#[test]
+fn molecules_are_parted_and_answered_by_their_strings() {
+    let room = Room::new();
+    let mut lines = String::from("name,smiles,logp\n");
+    for number in 0..60 {
+        let tail = "C".repeat(1 + number % 6);
+        let (smiles, value) = match number % 3 {
+            0 => (format!("{tail}C1{}1", "C".repeat(2 + number % 7)), 2 + number % 6),
+            1 => (format!("{tail}O"), number % 6),
+            _ => (format!("{tail}C1CCNCC1"), 1 + number % 6),
+        };
+        let value = if number == 7 { String::new() } else { value.to_string() };
+        let _ = writeln!(lines, "m{number},{smiles},{value}");
+    }
+    let (data, out) = (room.write("m.csv", lines), room.name("model"));
+    let settings = ["data.label=logp", "data.split=random", "model.sees=distances", "model.pooling=sum"];
+    done(&small("molecule", "regress", &data, &out, &settings));
+    let result = json(&done(&["evaluate", &out, &data, "--json"]));
+    assert_eq!(result["examples"], 6, "a tenth of those that have a value");
+    assert!(result["rmse"].as_f64() < Some(2.5) && result["mae"].is_number(), "{result}");
+    let asked = room.write("asked.smi", "CCO\nc1ccccc1 benzene\n");
+    let answers = done(&["predict", &out, &asked]);
+    assert_eq!(answers.lines().count(), 2);
+    assert!(answers.lines().all(|line| line.split('\t').next().unwrap().parse::<f64>().is_ok()), "{answers}");
+    assert!(answers.lines().next().unwrap().ends_with("\tCCO"), "{answers}");
+    let wrong = room.write("wrong.smi", "CCO\nC1CC(\n");
+    assert_refused(&qkv(&["predict", &out, &wrong]), 1, &["wrong.smi:2", "character"]);
+    let scaffolds = ["data.label=logp", "data.split=scaffold"];
+    done(&small("molecule", "regress", &data, &room.name("scaffold"), &scaffolds));
+    let unnamed = small("molecule", "regress", &data, &out, &[]);
+    let other = room.name("other");
+    let unnamed: Vec<&str> = unnamed.iter().map(|arg| if *arg == out { other.as_str() } else { arg }).collect();
+    let ended = qkv(&unnamed);
+    assert!(ended.status == Some(0) || ended.stderr.contains("data.label"), "{ended:?}");
+}
+
+#[test]
+fn a_table_is_read_by_the_names_of_its_columns() {
+    let room = Room::new();
+    let mut draw = Draw::new(5);
+    let mut lines = String::from("colour,height,kind\n");
+    for _ in 0..80 {
+        let (colour, height) = (draw.below(3), draw.below(100));
+        let shown = if draw.below(10) == 0 { "NA".into() } else { height.to_string() };
+        let _ = writeln!(
+            lines,
+            "{},{shown},{}",
+            ["red", "green", "blue"][colour],
+            ["low", "high"][usize::from(height > 50)]
+        );
+    }
+    let (data, out) = (room.write("t.csv", &lines), room.name("model"));
+    done(&small("table", "classify", &data, &out, &["data.label=kind"]));
+    let result = json(&done(&["evaluate", &out, &data, "--json"]));
+    assert!(result["accuracy"].as_f64() > Some(0.8), "{result}");
+    // In another order, with more columns, without the label.
+    let asked = room.write("asked.csv", "other,height,colour\n1,90,red\n2,3,blue\n3,,green\n");
+    let answers = done(&["predict", &out, &asked]);
+    let labels: Vec<&str> = answers.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    assert_eq!((labels.len(), &labels[..2]), (3, &["high", "low"][..]), "{answers}");
+    let ended = qkv(&["predict", &out, &room.write("unseen.csv", "height,colour\n90,mauve\n")]);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let missing = room.write("missing.csv", "colour\nred\n");
+    assert_refused(&qkv(&["predict", &out, &missing]), 1, &["missing.csv", "height"]);
+    let infinite = room.write("infinite.csv", "colour,height\nred,inf\n");
+    assert_refused(&qkv(&["predict", &out, &infinite]), 1, &["infinite.csv:2", "finite"]);
+    let empty = room.write("empty.csv", "colour,height,kind\n");
+    assert_refused(&qkv(&small("table", "classify", &empty, &room.name("never"), &[])), 1, &["empty.csv"]);
+}
+
+#[test]
+fn rows_of_numbers_are_sequences_with_an_order() {
+    let room = Room::new();
+    let mut lines = String::from("series,x,label\n");
+    for number in 0..60 {
+        let up = number % 2 == 1;
+        for step in 0..8 {
+            let x = f64::from(if up { step } else { 7 - step }) + 0.1 * f64::from(number % 5);
+            let _ = writeln!(lines, "s{number},{x},{}", ["down", "up"][usize::from(up)]);
+        }
+    }
+    let (data, out) = (room.write("s.csv", lines), room.name("model"));
+    done(&small("vectors", "classify", &data, &out, &["data.split=random", "model.layers=2"]));
+    let result = json(&done(&["evaluate", &out, &data, "--json"]));
+    assert_eq!((&result["examples"], &result["tokens"]), (&6.into(), &48.into()));
+    assert!(result["accuracy"].as_f64() > Some(0.8), "{result}");
+    for (name, content, wanted) in [
+        ("gap.csv", "series,x,label\na,1,up\na,,up\n", "gap.csv:3"),
+        ("inf.csv", "series,x,label\na,1,up\na,inf,up\n", "inf.csv:3"),
+        ("other.csv", "series,y\na,1\n", "x"),
+    ] {
+        let file = room.write(name, content);
+        assert_refused(&qkv(&["predict", &out, &file]), 1, &[name, wanted]);
+    }
+}
