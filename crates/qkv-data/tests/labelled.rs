@@ -44,11 +44,11 @@ fn refused(name: &str, content: &str, options: &LabelledOptions, expected: &str)
 }
 
 fn labelled(text: &str, label: &str, line: usize) -> LabelledText {
-    LabelledText { text: text.to_owned(), label: Some(label.to_owned()), line }
+    LabelledText { text: text.to_owned(), label: Some(label.to_owned()), line, group: None }
 }
 
 fn unlabelled(text: &str, line: usize) -> LabelledText {
-    LabelledText { text: text.to_owned(), label: None, line }
+    LabelledText { text: text.to_owned(), label: None, line, group: None }
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_stream_ends_with_its_first_error_and_can_be_sent() {
     }
     let (_folder, path) = file("a.tab", b"x\tone\ntwo\nx\tthree\n");
     let mut stream = is_send(stream_labelled(&path, &LabelledOptions::default()).unwrap());
-    assert_eq!(stream.format(), LabelledFormat::LabelTab);
+    assert_eq!(stream.format(), Some(LabelledFormat::LabelTab));
     assert_eq!(stream.next().unwrap().unwrap(), labelled("one", "x", 1));
     assert!(matches!(stream.next(), Some(Err(Error::Malformed { line: 2, .. }))));
     assert!(stream.next().is_none() && stream.next().is_none());
