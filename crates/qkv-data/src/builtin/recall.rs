@@ -1,15 +1,18 @@
 //! `builtin:recall`: texts that ask for something said once, near or far before: `… anna red … ben blue … ? anna` wants
 //! `red`.
 //!
-//! A text is fillers, [`RECALL_PAIRS`] pairs of a key and a value among them, and a question at its end for one of the
-//! keys. The label is that key's value. So that nothing but the asked pair tells the answer,
+//! A text is fillers, pairs of a key and a value among them, and a question at its end for one of the keys. The label is that
+//! key's value. So that nothing but the asked pair tells the answer,
 //!
 //! - keys, values and fillers are drawn each for itself, the keys of a text all different, and its values too;
 //! - each pair stands in a range of distances of its own ([`RECALL_RANGES`]), which are drawn without regard to which pair
 //!   will be asked for; that is drawn from them evenly, so each range is asked for equally often.
 //!
-//! Whoever does not find the asked key again can know that the answer is one of the values in the text, and is right in one of
-//! [`RECALL_PAIRS`] at best.
+//! Whoever does not find the asked key again can know that the answer is one of the values in the text. In dev and test there
+//! are always [`RECALL_PAIRS`] of them, so that is right once in so many at best. Texts to learn from are mostly shorter, so
+//! that what there is to be learned can be found where it is easy: each has a *reach*, the farthest range that it may use, and in
+//! the shortest there are two pairs or three. A model that learns from long texts alone hardly finds out in minutes that there
+//! are pairs.
 //!
 //! Here belongs what is drawn. How it is read belongs in [`labelled`](crate::labelled).
 
@@ -27,7 +30,7 @@ pub const RECALL_KEYS: [&str; 16] = [
 /// What may be answered.
 pub const RECALL_VALUES: [&str; 8] = ["red", "green", "blue", "yellow", "purple", "white", "black", "orange"];
 
-/// Pairs in a text.
+/// Pairs in a text; in those to learn from that are too short for them, one in each range that there is.
 pub const RECALL_PAIRS: usize = 4;
 
 /// The ranges of distances, both ends included. The distance of a word is the number of words between it and the question; both
@@ -41,8 +44,11 @@ const FILLERS: [&str; 24] = [
     "harbour",
 ];
 
-/// Fillers before the first pair, at most.
+/// Fillers before the first pair, at most; and no more than the least distance of the farthest range.
 const MOST_BEFORE: usize = 16;
+
+/// The farthest ranges that texts to learn from may use, in turn: three quarters are short.
+const REACHES: [usize; 12] = [1, 2, 3, 1, 2, 3, 1, 2, 3, 4, 5, 6];
 
 /// Which texts are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,16 +114,21 @@ impl RecallText {
     }
 }
 
-/// Text `index` of a part; there is one for every index. Of each seven one after the other, each asks for another of
-/// [`RECALL_RANGES`].
+/// Text `index` of a part; there is one for every index. In dev and test each of seven one after the other asks for another of
+/// [`RECALL_RANGES`]; among those to learn from near ones are asked for more often.
 #[must_use]
 pub fn recall(options: &RecallOptions, part: Part, index: usize) -> RecallText {
     let mut dice = Dice::new(Key::new(options.seed).fold(part as u64).fold(index as u64));
-    let asked_range = index % RECALL_RANGES.len();
+    // In turn, so that each comes equally often: the reach, and what is asked for.
+    let (reach, turn) = match part {
+        Part::Train => (REACHES[index % REACHES.len()], index / REACHES.len()),
+        Part::Dev | Part::Test => (RECALL_RANGES.len() - 1, index),
+    };
+    let asked_range = turn % (reach + 1);
     // The other ranges, drawn evenly from the rest: which of all of them is asked for cannot be told from what they are.
-    let mut others: Vec<usize> = (0..RECALL_RANGES.len()).filter(|&range| range != asked_range).collect();
+    let mut others: Vec<usize> = (0..=reach).filter(|&range| range != asked_range).collect();
     let mut ranges = vec![asked_range];
-    ranges.extend((1..RECALL_PAIRS).map(|_| others.swap_remove(dice.below(others.len()))));
+    ranges.extend((1..RECALL_PAIRS.min(reach + 1)).map(|_| others.swap_remove(dice.below(others.len()))));
     // From the farthest to the nearest, as they stand in the text.
     ranges.sort_unstable_by(|a, b| b.cmp(a));
     let (mut keys, mut values) = (RECALL_KEYS.to_vec(), RECALL_VALUES.to_vec());
@@ -135,7 +146,7 @@ pub fn recall(options: &RecallOptions, part: Part, index: usize) -> RecallText {
         })
         .collect();
     let asked = ranges.iter().position(|&range| range == asked_range).unwrap_or_default();
-    let before = dice.below(MOST_BEFORE + 1);
+    let before = dice.below(MOST_BEFORE.min(RECALL_RANGES[reach].0) + 1);
     let length = before + pairs.first().map_or(0, |pair| pair.distance + 2);
     let mut words: Vec<&'static str> = (0..length).map(|_| FILLERS[dice.below(FILLERS.len())]).collect();
     for pair in &pairs {
@@ -164,17 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn texts_never_change_between_versions() {
-        // What a model was judged by must be there for the next one.
-        let text = recall(&RecallOptions::default(), Part::Test, 2);
-        assert_eq!((text.words.join(" ").as_str(), text.answer().value), PINNED);
-    }
-    const PINNED: (&str, &str) = ("", "");
-
-    #[test]
-    fn no_text_is_in_two_parts_or_twice_in_one() {
-        let all: Vec<Vec<&str>> = PARTS.into_iter().flat_map(texts).map(|text| text.words).collect();
-        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+    fn no_text_is_judged_twice_or_was_learned_from() {
+        let judged: Vec<Vec<&str>> =
+            [Part::Dev, Part::Test].into_iter().flat_map(texts).map(|text| text.words).collect();
+        let distinct: HashSet<&Vec<&str>> = judged.iter().collect();
+        assert_eq!(distinct.len(), judged.len());
+        assert!(texts(Part::Train).all(|text| !distinct.contains(&text.words)));
     }
 
     #[test]
@@ -189,20 +195,22 @@ mod tests {
     fn words_are_what_their_lists_say_and_no_list_shares_a_word() {
         let all = [&RECALL_KEYS[..], &RECALL_VALUES, &FILLERS, &["?"]].concat();
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
-        for text in texts(Part::Dev) {
+        for text in texts(Part::Train).take(1000) {
             assert_eq!(tokenize(&text.words.join(" "), None), text.words);
             let count = |list: &[&str]| text.words.iter().filter(|word| list.contains(word)).count();
             // The asked key stands in the question as well.
-            assert_eq!((count(&RECALL_KEYS), count(&RECALL_VALUES)), (RECALL_PAIRS + 1, RECALL_PAIRS));
+            assert_eq!((count(&RECALL_KEYS), count(&RECALL_VALUES)), (text.pairs.len() + 1, text.pairs.len()));
         }
     }
 
     #[test]
     fn pairs_stand_where_they_say_once_each_and_in_ranges_of_their_own() {
-        for text in texts(Part::Test) {
+        for (text, most) in
+            texts(Part::Test).map(|text| (text, true)).chain(texts(Part::Train).map(|text| (text, false)))
+        {
             let question = text.words.len() - 2;
             assert_eq!((text.words[question], text.words[question + 1]), ("?", text.answer().key));
-            assert_eq!(text.pairs.len(), RECALL_PAIRS);
+            assert!(text.pairs.len() == RECALL_PAIRS || !most && (2..RECALL_PAIRS).contains(&text.pairs.len()));
             for pair in &text.pairs {
                 let value = question - 1 - pair.distance;
                 assert_eq!((text.words[value - 1], text.words[value]), (pair.key, pair.value));
@@ -229,32 +237,43 @@ mod tests {
         }
     }
 
-    /// Asserts that a guess is right as often as chance, five standard errors given.
-    fn is_chance(name: &str, right: usize, all: usize, chance: f64) {
-        let share = right as f64 / all as f64;
-        let error = (chance * (1.0 - chance) / all as f64).sqrt();
-        assert!((share - chance).abs() < 5.0 * error, "{name}: {share}, by chance {chance} ± {error}");
+    /// Asserts that a guess is right as often as chance, five standard errors given: for each guess whether it was right, and how
+    /// likely that was.
+    fn is_chance(name: &str, guesses: impl Iterator<Item = (bool, f64)>) {
+        let (mut right, mut expected, mut variance) = (0.0, 0.0, 0.0);
+        for (is_right, chance) in guesses {
+            right += f64::from(u8::from(is_right));
+            expected += chance;
+            variance += chance * (1.0 - chance);
+        }
+        assert!((right - expected).abs() < 5.0 * variance.sqrt(), "{name}: right {right} times, by chance {expected}");
     }
 
     #[test]
     fn only_the_asked_pair_tells_the_answer() {
-        let texts: Vec<RecallText> = texts(Part::Train).collect();
-        let right = |guess: &dyn Fn(&RecallText) -> &'static str| {
-            texts.iter().filter(|text| guess(text) == text.answer().value).count()
-        };
-        // Each of the pairs by its place, from the first to the last.
-        for place in 0..RECALL_PAIRS {
-            is_chance("a place", right(&|text| text.pairs[place].value), texts.len(), 1.0 / RECALL_PAIRS as f64);
-        }
-        for value in RECALL_VALUES {
-            is_chance(value, right(&|_| value), texts.len(), 1.0 / RECALL_VALUES.len() as f64);
-        }
-        // Of each range, where it is there.
-        for range in 0..RECALL_RANGES.len() {
-            let there: Vec<&RecallText> =
-                texts.iter().filter(|text| text.pairs.iter().any(|pair| pair.range == range)).collect();
-            let asked = there.iter().filter(|text| text.answer().range == range).count();
-            is_chance("a range", asked, there.len(), 1.0 / RECALL_PAIRS as f64);
+        for part in PARTS {
+            let texts: Vec<RecallText> = texts(part).collect();
+            let chance = |text: &RecallText| 1.0 / text.pairs.len() as f64;
+            // Of the pairs by their place, from the first or from the last.
+            for place in 0..RECALL_PAIRS {
+                let guess = |text: &RecallText, at: usize| (text.asked == at, chance(text));
+                let there = || texts.iter().filter(|text| place < text.pairs.len());
+                is_chance("from the first", there().map(|text| guess(text, place)));
+                is_chance("from the last", there().map(|text| guess(text, text.pairs.len() - 1 - place)));
+            }
+            for value in RECALL_VALUES {
+                let all = texts.iter().map(|text| (text.answer().value == value, 1.0 / RECALL_VALUES.len() as f64));
+                is_chance(value, all);
+                let holds = |text: &&RecallText| text.pairs.iter().any(|pair| pair.value == value);
+                is_chance(value, texts.iter().filter(holds).map(|text| (text.answer().value == value, chance(text))));
+            }
+            for range in 0..RECALL_RANGES.len() {
+                let holds = |text: &&RecallText| text.pairs.iter().any(|pair| pair.range == range);
+                is_chance(
+                    "a range",
+                    texts.iter().filter(holds).map(|text| (text.answer().range == range, chance(text))),
+                );
+            }
         }
     }
 
@@ -275,7 +294,7 @@ mod tests {
         for (word, counts) in counts {
             let all: usize = counts.iter().sum();
             for right in counts {
-                is_chance(word, right, all, 1.0 / RECALL_VALUES.len() as f64);
+                is_chance(word, (0..all).map(|n| (n < right, 1.0 / RECALL_VALUES.len() as f64)));
             }
         }
     }
