@@ -259,6 +259,9 @@ pub(crate) struct BenchAttention {
 
 #[derive(Args, Debug)]
 pub(crate) struct BenchTrain {
+    /// The cases of one sequence with each mixer, by its length, instead of those of attention
+    #[arg(long)]
+    pub(crate) mixers: bool,
     /// Only the cases whose name has this text in it; those that take minutes only if no other has
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,

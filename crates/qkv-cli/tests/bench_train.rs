@@ -52,6 +52,19 @@ fn a_case_is_one_line_of_json_or_one_row() {
 }
 
 #[test]
+fn mixers_have_cases_of_their_own_by_length() {
+    let list = done(&["bench", "train", "--mixers", "--list"]);
+    assert_eq!(list.lines().count(), 2 * 7 * 4);
+    let only = done(&["bench", "train", "--mixers", "--list", "--only", "train b1 n16384 "]);
+    let names = ["attention", "window64", "rnn", "cnn"].map(|mixer| format!("train b1 n16384 d128 l2 full {mixer}"));
+    assert_eq!(only.lines().collect::<Vec<_>>(), names);
+    let args = ["bench", "train", "--mixers", "--only", "infer b1 n256 ", "--json", "--threads", "1"];
+    let lines = done(&args);
+    let found: Vec<_> = lines.lines().map(|line| json(line)["ms"].as_f64().unwrap()).collect();
+    assert!(found.len() == 4 && found.iter().all(|ms| *ms > 0.0), "{lines}");
+}
+
+#[test]
 fn several_cases_are_a_line_each() {
     let args = ["bench", "train", "--memory", "--only", "b32 n32 d128 l2 full", "--json", "--threads", "2"];
     let lines = done(&args);

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::builtin::{self, Part, RECALL_RANGES, RecallOptions, recall};
 use crate::error::{Error, Result, quote};
 use crate::examples::{self, Examples, NamedFormat, Parts, Refusal, Role, Roles};
 use crate::source::Source;
@@ -28,6 +29,19 @@ pub struct LabelledText {
     pub label: Option<String>,
     /// The line where it begins, counted from one.
     pub line: usize,
+    /// What it is counted with where results are told apart; files have none.
+    pub group: Option<Group>,
+}
+
+/// Examples that are alike in some measure, from one end of a range to the other, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group {
+    /// What results are told apart by, such as `by_distance`.
+    pub by: &'static str,
+    /// The least of the range.
+    pub from: usize,
+    /// The most of it.
+    pub to: usize,
 }
 
 /// The formats that labelled texts are read from.
@@ -120,12 +134,25 @@ pub struct LabelledOptions {
     /// Whether a blank line of plain text is a text, an empty one, so that there are as many texts as lines. If not, and
     /// in all other formats, it is skipped.
     pub keep_blank: bool,
+    /// The part of `builtin:` data.
+    pub part: Part,
+    /// Which texts of `builtin:recall` are made.
+    pub recall: RecallOptions,
 }
 
 impl Default for LabelledOptions {
     /// For training: any format, labels needed.
     fn default() -> Self {
-        Self { format: None, text: None, label: None, encoding: None, need_labels: true, keep_blank: false }
+        Self {
+            format: None,
+            text: None,
+            label: None,
+            encoding: None,
+            need_labels: true,
+            keep_blank: false,
+            part: Part::Train,
+            recall: RecallOptions::default(),
+        }
     }
 }
 
@@ -140,22 +167,26 @@ pub fn read_labelled(source: impl Into<Source>, options: &LabelledOptions) -> Re
     let format = stream.format();
     let texts = stream.collect::<Result<Vec<_>>>()?;
     if texts.is_empty() {
-        let what = format!("there is no text in this {format} file");
+        let format = format.map_or_else(|| "data".to_owned(), |format| format!("{format} file"));
+        let what = format!("there is no text in this {format}");
         return Err(Error::unusable(&source.name(), what, "is it the right file? it needs at least one text"));
     }
     Ok(texts)
 }
 
 /// Opens a source to be read one text at a time, in the memory of one text. Blank lines are skipped unless
-/// [`LabelledOptions::keep_blank`] asks for them.
+/// [`LabelledOptions::keep_blank`] asks for them. `builtin:recall` is drawn while it is read.
 ///
 /// # Errors
 ///
-/// Here: what cannot be opened, what is wrong with the first lines if the format is told by them, columns that are not
+/// Here: `builtin:` data that is no labelled texts, what cannot be opened, what is wrong with the first lines if the format is told by them, columns that are not
 /// there, and plain text where labels are needed. From the stream: what cannot be decoded, lines that are not of the
 /// format, an empty text, and a missing label where labels are needed.
 pub fn stream_labelled(source: impl Into<Source>, options: &LabelledOptions) -> Result<LabelledStream> {
     let source = source.into();
+    if let Source::Builtin(name) = &source {
+        return builtin_texts(name, options);
+    }
     let roles = Roles {
         input: Role { name: "text", usual: &USUAL_TEXT, column: options.text.clone() },
         output: Role { name: "label", usual: &USUAL_LABEL, column: options.label.clone() },
@@ -180,7 +211,33 @@ pub fn stream_labelled(source: impl Into<Source>, options: &LabelledOptions) -> 
         LabelledFormat::Text if options.keep_blank => Examples::inputs(lines, roles),
         LabelledFormat::Text => Examples::lines(lines, roles, examples::whole_line),
     };
-    Ok(LabelledStream { format, examples })
+    Ok(LabelledStream { format: Some(format), texts: Texts::Read(Box::new(examples)) })
+}
+
+fn builtin_texts(name: &str, options: &LabelledOptions) -> Result<LabelledStream> {
+    if !builtin::LABELLED.contains(&name) {
+        return Err(match builtin::held(name) {
+            Some(held) => {
+                let mend = format!("name a file, or one of builtin:{}", builtin::LABELLED.join(", builtin:"));
+                Error::unusable(&format!("builtin:{name}"), format!("holds {held}, not labelled texts"), mend)
+            }
+            None => Error::unknown_name("builtin", name, builtin::LABELLED.iter().copied()),
+        });
+    }
+    let (part, recall) = (options.part, options.recall.clone());
+    Ok(LabelledStream { format: None, texts: Texts::Recall { next: 0, part, options: recall } })
+}
+
+/// Text `index` of `builtin:recall`; what stands for its line is its number.
+fn recalled(options: &RecallOptions, part: Part, index: usize) -> LabelledText {
+    let text = recall(options, part, index);
+    let (from, to) = RECALL_RANGES[text.answer().range];
+    LabelledText {
+        text: text.words.join(" "),
+        label: Some(text.answer().value.to_owned()),
+        line: index + 1,
+        group: Some(Group { by: "by_distance", from, to }),
+    }
 }
 
 fn label_text(line: &str) -> std::result::Result<Parts<'_>, Refusal> {
@@ -200,13 +257,18 @@ fn label_tab(line: &str) -> std::result::Result<Parts<'_>, Refusal> {
 
 /// Labelled texts one at a time. After an error there are no more.
 pub struct LabelledStream {
-    format: LabelledFormat,
-    examples: Examples,
+    format: Option<LabelledFormat>,
+    texts: Texts,
+}
+
+enum Texts {
+    Read(Box<Examples>),
+    Recall { next: usize, part: Part, options: RecallOptions },
 }
 
 impl LabelledStream {
-    /// The format that is read.
-    pub fn format(&self) -> LabelledFormat {
+    /// The format that is read; `None` of `builtin:` data, which has none.
+    pub fn format(&self) -> Option<LabelledFormat> {
         self.format
     }
 }
@@ -221,11 +283,20 @@ impl Iterator for LabelledStream {
     type Item = Result<LabelledText>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let example = self.examples.next()?;
+        let examples = match &mut self.texts {
+            Texts::Read(examples) => examples,
+            Texts::Recall { next, part, options } => {
+                let index = *next;
+                *next += 1;
+                return (index < options.count(*part)).then(|| Ok(recalled(options, *part, index)));
+            }
+        };
+        let example = examples.next()?;
         Some(example.map(|example| LabelledText {
             text: example.input,
             label: example.output.map(|label| label.trim().to_owned()),
             line: example.line,
+            group: None,
         }))
     }
 }

@@ -72,7 +72,7 @@ pub use conllu::Column;
 pub use error::{Error, Result};
 pub use format::Format;
 pub use labelled::{
-    LabelledFormat, LabelledOptions, LabelledStream, LabelledText, numbers, read_labelled, stream_labelled,
+    Group, LabelledFormat, LabelledOptions, LabelledStream, LabelledText, numbers, read_labelled, stream_labelled,
 };
 pub use listing::{ListOptions, Listed, ListedPart, ManifestColumns, NamePattern, list_files};
 pub use molecules::{Molecule, MoleculeOptions, MoleculeSet, parse_smiles, read_molecules};

@@ -7,7 +7,10 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use qkv_data::{Error, LabelledFormat, LabelledOptions, LabelledText, Result, numbers, read_labelled, stream_labelled};
+use qkv_data::builtin::{Part, RecallOptions, recall};
+use qkv_data::{
+    Error, Group, LabelledFormat, LabelledOptions, LabelledText, Result, numbers, read_labelled, stream_labelled,
+};
 use tempfile::TempDir;
 
 fn file(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
@@ -44,11 +47,11 @@ fn refused(name: &str, content: &str, options: &LabelledOptions, expected: &str)
 }
 
 fn labelled(text: &str, label: &str, line: usize) -> LabelledText {
-    LabelledText { text: text.to_owned(), label: Some(label.to_owned()), line }
+    LabelledText { text: text.to_owned(), label: Some(label.to_owned()), line, group: None }
 }
 
 fn unlabelled(text: &str, line: usize) -> LabelledText {
-    LabelledText { text: text.to_owned(), label: None, line }
+    LabelledText { text: text.to_owned(), label: None, line, group: None }
 }
 
 #[test]
@@ -228,11 +231,50 @@ fn a_stream_ends_with_its_first_error_and_can_be_sent() {
     }
     let (_folder, path) = file("a.tab", b"x\tone\ntwo\nx\tthree\n");
     let mut stream = is_send(stream_labelled(&path, &LabelledOptions::default()).unwrap());
-    assert_eq!(stream.format(), LabelledFormat::LabelTab);
+    assert_eq!(stream.format(), Some(LabelledFormat::LabelTab));
     assert_eq!(stream.next().unwrap().unwrap(), labelled("one", "x", 1));
     assert!(matches!(stream.next(), Some(Err(Error::Malformed { line: 2, .. }))));
     assert!(stream.next().is_none() && stream.next().is_none());
 }
+
+#[test]
+fn recall_is_read_by_part_with_its_distances() {
+    let options = |part: Part| {
+        let recall = RecallOptions { train: 30, dev: 14, ..RecallOptions::default() };
+        LabelledOptions { part, recall, ..LabelledOptions::default() }
+    };
+    for (part, count) in [(Part::Train, 30), (Part::Dev, 14), (Part::Test, 2800)] {
+        let texts = read_labelled("builtin:recall", &options(part)).unwrap();
+        assert_eq!(texts.len(), count);
+        for (index, text) in texts.iter().enumerate() {
+            let drawn = recall(&RecallOptions::default(), part, index);
+            assert_eq!((text.text.clone(), text.line), (drawn.words.join(" "), index + 1));
+            assert_eq!(text.label.as_deref(), Some(drawn.answer().value));
+            let Some(Group { by: "by_distance", from, to }) = text.group else { panic!("{:?}", text.group) };
+            assert!((from..=to).contains(&drawn.answer().distance));
+        }
+    }
+    assert_eq!(stream_labelled("builtin:recall", &prediction()).unwrap().format(), None);
+    for (name, expected) in [
+        ("films", "builtin:films: holds ratings, not labelled texts; name a file, or one of builtin:recall"),
+        ("recal", "unknown builtin \"recal\"; did you mean recall? known are recall"),
+    ] {
+        let message = read_labelled(format!("builtin:{name}").as_str(), &prediction()).unwrap_err().to_string();
+        assert_eq!(message, expected);
+    }
+}
+
+#[test]
+fn recall_never_changes_between_versions() {
+    // What a model was judged by must be there for the next one.
+    let sum = |text: &str| text.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let found = [Part::Train, Part::Dev, Part::Test].map(|part| {
+        let text = recall(&RecallOptions::default(), part, 0);
+        (text.answer().value, text.words.len(), sum(&text.words.join(" ")))
+    });
+    assert_eq!(found, PINNED);
+}
+const PINNED: [(&str, usize, u64); 3] = [("", 0, 0), ("", 0, 0), ("", 0, 0)];
 
 #[test]
 fn labels_are_read_as_numbers() {

@@ -17,7 +17,7 @@ use qkv::options::{Mask, Normalizer};
 use qkv::random::Key;
 use qkv_nn::attention::{Layout, Score};
 use qkv_nn::layers::{
-    Encoder, EncoderOptions, Geometry, Init, Linear, MixerOptions, NormPlace, Pass, PositionsOptions,
+    Directions, Encoder, EncoderOptions, Geometry, Init, Linear, MixerOptions, NormPlace, Pass, PositionsOptions,
     SelfAttentionOptions, TextEmbedding, TextEmbeddingOptions,
 };
 use qkv_nn::ops::cross_entropy;
@@ -46,12 +46,25 @@ const WORDS_STREAM: u64 = 0x3035;
 const TARGETS_STREAM: u64 = 0x7a46;
 const STEPS_STREAM: u64 = 0x57e9;
 
+/// How a position of a case learns of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaseMixer {
+    /// Self-attention, over all or over so many vectors on each side.
+    Attention(Option<usize>),
+    /// A convolution over so many vectors on each side.
+    Cnn(usize),
+    /// An LSTM in each direction, of half the width.
+    Rnn,
+}
+
 /// One piece of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     /// How it is called: `train b32 n64 d256 l4 full` are training steps of 32 sets of 64 vectors of 256 elements, through
-    /// 4 layers.
+    /// 4 layers; behind it may stand the mixer, if it is another than full attention or cases differ in it.
     pub name: String,
+    /// How a position learns of the others.
+    pub mixer: CaseMixer,
     /// Whether a run is a step of training; otherwise it is inference.
     pub train: bool,
     /// Sets of the batch.
@@ -94,13 +107,81 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
+/// The lengths that [`mixer_cases`] have.
+const LENGTHS: [usize; 7] = [256, 512, 1024, 2048, 4096, 8192, 16384];
+
+/// Vectors on each side that a window of [`mixer_cases`] sees.
+const WINDOW: usize = 64;
+
+/// One sequence through two layers of width 128, with each mixer, by its length: the cases that show how time grows.
+pub fn mixer_cases() -> Vec<Case> {
+    let mixers = [
+        ("attention".to_string(), CaseMixer::Attention(None)),
+        (format!("window{WINDOW}"), CaseMixer::Attention(Some(WINDOW))),
+        ("rnn".to_string(), CaseMixer::Rnn),
+        ("cnn".to_string(), CaseMixer::Cnn(1)),
+    ];
+    let mut cases = Vec::new();
+    for train in [true, false] {
+        for tokens in LENGTHS {
+            for (name, mixer) in &mixers {
+                let case = Case::new(train, [1, tokens, 128, 2], true);
+                cases.push(Case { name: format!("{} {name}", case.name), mixer: *mixer, ..case });
+            }
+        }
+    }
+    cases
+}
+
+impl CaseMixer {
+    fn options(self, case: &Case) -> MixerOptions {
+        match self {
+            Self::Attention(window) => MixerOptions::Attention(SelfAttentionOptions {
+                heads: case.heads,
+                score: Score::DOT,
+                normalizer: Normalizer::Softmax,
+                mask: window.map_or(Mask::Full, |window| Mask::Window { left: window, right: window }),
+                rotary: false,
+                relative_range: None,
+                dropout: 0.0,
+            }),
+            Self::Cnn(radius) => MixerOptions::Cnn { radius },
+            Self::Rnn => MixerOptions::Rnn { hidden: case.d_model / 2, directions: Directions::Both },
+        }
+    }
+
+    /// Weights that each vector is multiplied with in a block whose vectors have `d` elements.
+    fn weights(self, d: usize) -> usize {
+        match self {
+            Self::Attention(_) => 4 * d * d,
+            Self::Cnn(radius) => (2 * radius + 1) * d * d,
+            // Both directions: input and state to four gates, and from both states back.
+            Self::Rnn => 2 * 4 * (d / 2) * (d + d / 2) + d * d,
+        }
+    }
+
+    /// Pairs of a query and a key in a set of `length` vectors.
+    fn pairs(self, length: usize) -> f64 {
+        match self {
+            Self::Attention(None) => (length as f64).powi(2),
+            Self::Attention(Some(window)) => {
+                // On each side a triangle is missing at the end of the set.
+                let (length, reach) = (length as f64, window.min(length.saturating_sub(1)) as f64);
+                length + 2.0 * (length * reach - reach * (reach + 1.0) / 2.0)
+            }
+            Self::Cnn(_) | Self::Rnn => 0.0,
+        }
+    }
+}
+
 impl Case {
     /// A case of 4 heads, with four times as many elements inside the fully connected part as outside.
     fn new(train: bool, [sets, tokens, d_model, layers]: [usize; 4], full: bool) -> Self {
         let what = if train { "train" } else { "infer" };
         let name = format!("{what} b{sets} n{tokens} d{d_model} l{layers}{}", if full { " full" } else { "" });
         let (heads, d_ff) = (4, 4 * d_model);
-        Self { name, train, sets, tokens, d_model, layers, heads, d_ff, full, long: false, memory: false }
+        let mixer = CaseMixer::Attention(None);
+        Self { name, mixer, train, sets, tokens, d_model, layers, heads, d_ff, full, long: false, memory: false }
     }
 
     /// The lengths that a set may have.
@@ -114,14 +195,15 @@ impl Case {
         draw(self.sets, high - low + 1, LENGTHS_STREAM).iter().map(|&above| low + above as usize).collect()
     }
 
-    /// Operations of one run over sets of these lengths: the products with weights and those of attention, of the vectors
-    /// that there are. A backward pass has two products for each with weights, and five for the two of attention, one of
+    /// Operations of one run over sets of these lengths: the products with weights and those of attention, of the vectors and
+    /// pairs that there are. A backward pass has two products for each with weights, and five for the two of attention, one of
     /// which is the first again.
     pub fn flops(&self, lengths: &[usize]) -> f64 {
         let tokens = lengths.iter().sum::<usize>() as f64;
-        let pairs: f64 = lengths.iter().map(|&length| (length as f64).powi(2)).sum();
+        let pairs: f64 = lengths.iter().map(|&length| self.mixer.pairs(length)).sum();
+        let mixer = self.mixer.weights(self.d_model) as f64;
         let [d, ff, layers] = [self.d_model, self.d_ff, self.layers].map(|n| n as f64);
-        let products = 2.0 * tokens * (layers * (4.0 * d * d + 2.0 * d * ff) + d * CLASSES as f64);
+        let products = 2.0 * tokens * (layers * (mixer + 2.0 * d * ff) + d * CLASSES as f64);
         let attention = 4.0 * pairs * d * layers;
         if self.train { 3.0 * products + 3.5 * attention } else { products + attention }
     }
@@ -154,7 +236,8 @@ impl Case {
     fn least_bytes(&self, lengths: &[usize]) -> u128 {
         let [tokens, d, ff, layers] =
             [lengths.iter().sum(), self.d_model, self.d_ff, self.layers].map(|n: usize| n as u128);
-        let parameters = VOCABULARY as u128 * d + layers * (4 * d * d + 2 * d * ff);
+        let mixer = self.mixer.weights(self.d_model) as u128;
+        let parameters = VOCABULARY as u128 * d + layers * (mixer + 2 * d * ff);
         let results = tokens * (5 * d + 2 * ff);
         let numbers = if self.train { 4 * parameters + layers * results } else { parameters + results };
         numbers * size_of::<f32>() as u128
@@ -234,17 +317,8 @@ impl Model {
             deviation: 1.0,
             pretrained: None,
         };
-        let attention = SelfAttentionOptions {
-            heads: case.heads,
-            score: Score::DOT,
-            normalizer: Normalizer::Softmax,
-            mask: Mask::Full,
-            rotary: false,
-            relative_range: None,
-            dropout: 0.0,
-        };
         let encoder = EncoderOptions {
-            mixer: MixerOptions::Attention(attention),
+            mixer: case.mixer.options(case),
             layers: case.layers,
             d_model,
             d_ff: case.d_ff,
@@ -290,7 +364,7 @@ mod tests {
 
     #[test]
     fn names_tell_cases_apart() {
-        let mut names: Vec<String> = cases().into_iter().map(|case| case.name).collect();
+        let mut names: Vec<String> = cases().into_iter().chain(mixer_cases()).map(|case| case.name).collect();
         let count = names.len();
         names.sort();
         names.dedup();
@@ -313,6 +387,25 @@ mod tests {
         }
         assert_ne!(logits(&prepared), before);
         assert_eq!(prepared.steps, 2);
+    }
+
+    #[test]
+    fn every_mixer_takes_a_step() {
+        for case in mixer_cases().into_iter().filter(|case| case.tokens == LENGTHS[0]) {
+            let mut prepared = Case { tokens: 32, ..case.clone() }.prepare(&[32]).expect("it fits");
+            for _ in 0..2 {
+                prepared.step().expect(&case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_of_a_window_are_counted_as_the_mask_lets_them() {
+        for (window, length) in [(0, 5), (2, 1), (2, 3), (2, 9), (64, 40)] {
+            let near = |i: usize| (0..length).filter(|j| j.abs_diff(i) <= window).count();
+            let counted: usize = (0..length).map(near).sum();
+            assert_eq!(CaseMixer::Attention(Some(window)).pairs(length), counted as f64, "{window} of {length}");
+        }
     }
 
     #[test]

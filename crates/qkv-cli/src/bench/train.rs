@@ -5,7 +5,7 @@
 use std::process::{Command, Stdio};
 
 use qkv::peak;
-use qkv_train::bench::{Case, cases};
+use qkv_train::bench::{Case, cases, mixer_cases};
 use qkv_train::memory;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ const LONG_SECONDS: f64 = 20.0;
 
 pub(crate) fn train(options: &BenchTrain) -> Result<(), Failure> {
     check_precision(&options.precision)?;
-    let all = cases();
+    let all = if options.mixers { mixer_cases() } else { cases() };
     let chosen = choose(&all, options)?;
     if options.list {
         let line = |name: &str| if options.json { json!({ "case": name }).to_string() } else { name.to_string() };
@@ -146,8 +146,8 @@ fn apart(case: &Case, options: &BenchTrain, threads: usize) -> Result<Value, Fai
     let failed = |what: String| Failure::new(format!("cannot run `{}` in a process of its own: {what}", case.name));
     let mut command = Command::new(std::env::current_exe().map_err(|e| failed(e.to_string()))?);
     command.args(["bench", "train", "--json", "--case", &case.name, "--threads", &threads.to_string()]);
-    if options.memory {
-        command.arg("--memory");
+    for (is_set, flag) in [(options.memory, "--memory"), (options.mixers, "--mixers")] {
+        command.args(is_set.then_some(flag));
     }
     if let Some(lengths) = &options.lengths {
         command.args(["--lengths", lengths]);

@@ -1,8 +1,9 @@
 //! Data that comes with the program: `builtin:NAME` instead of a path.
 //!
 //! Here belong the type of an embedded sentence, the lists of names and what can be said of such a corpus without
-//! training anything (its ceiling for a model that sees one word at a time). What a corpus, a world of
-//! [ratings](films()) or of [pictures](scenes()) consists of belongs in a file of its own; everything read from disk belongs elsewhere.
+//! training anything (its ceiling for a model that sees one word at a time). What a corpus, [labelled texts](recall()), a
+//! world of [ratings](films()) or of [pictures](scenes()) consists of belongs in a file of its own; everything read from disk
+//! belongs elsewhere.
 
 mod films;
 mod films_titles;
@@ -11,6 +12,7 @@ mod homographs_far;
 mod homographs_local;
 mod homographs_order;
 mod homographs_words;
+mod recall;
 mod scenes;
 mod scenes_draw;
 mod scenes_files;
@@ -23,6 +25,9 @@ use std::fmt;
 pub use films::{Films, MOOD_FILMS, films};
 pub use films_titles::FILM_FEATURES;
 pub use homographs::homographs;
+pub use recall::{
+    RECALL_KEYS, RECALL_PAIRS, RECALL_RANGES, RECALL_VALUES, RecallOptions, RecallPair, RecallText, recall,
+};
 pub use scenes::{
     SCENE_CLASSES, SCENE_COLOURS, SCENE_SHAPES, Scene, SceneObject, SceneOptions, accuracy_without_pictures, scene,
     scenes,
@@ -36,13 +41,22 @@ pub const NAMES: &[&str] = &["homographs"];
 /// The names that [`read_ratings`](crate::read_ratings) knows, without the `builtin:` before them.
 pub const RATINGS: &[&str] = &["films"];
 
+/// The names that [`read_labelled`](crate::read_labelled) knows, without the `builtin:` before them.
+pub const LABELLED: &[&str] = &["recall"];
+
 /// The names that [`read_pictures`](crate::image::read_pictures) and
 /// [`read_segmented`](crate::image::read_segmented) know, without the `builtin:` before them.
 pub const PICTURES: &[&str] = &["scenes"];
 
 /// What builtin data that a task of another kind asked for holds, if there is data of that name.
 pub(crate) fn held(name: &str) -> Option<&'static str> {
-    let kinds = [(NAMES, "tagged sentences"), (RATINGS, "ratings"), (PICTURES, "pictures"), (&["verse"], "one text")];
+    let kinds = [
+        (NAMES, "tagged sentences"),
+        (RATINGS, "ratings"),
+        (PICTURES, "pictures"),
+        (LABELLED, "labelled texts"),
+        (&["verse"], "one text"),
+    ];
     kinds.into_iter().find(|(names, _)| names.contains(&name)).map(|(_, held)| held)
 }
 

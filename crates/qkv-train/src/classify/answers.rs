@@ -62,6 +62,18 @@ pub(super) enum Wanted {
     Numbers(Vec<f64>),
 }
 
+impl Wanted {
+    /// What is wanted of some of the texts, in the order of `places`.
+    pub(super) fn some(&self, places: &[usize]) -> Self {
+        match self {
+            Self::Classes { ids, names } => {
+                Self::Classes { ids: places.iter().map(|&place| ids[place]).collect(), names: names.clone() }
+            }
+            Self::Numbers(numbers) => Self::Numbers(places.iter().map(|&place| numbers[place]).collect()),
+        }
+    }
+}
+
 impl Answers {
     /// What there is to be learned from `texts`, which messages call `name`.
     ///
@@ -180,6 +192,7 @@ mod tests {
             text: "a text".into(),
             label: Some((*label).into()),
             line: 10 + place,
+            group: None,
         };
         labels.iter().enumerate().map(text).collect()
     }

@@ -5,12 +5,12 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 use qkv_data::builtin::Part;
-use qkv_data::{Codec, EncodedSentences, LabelledOptions, read_labelled};
+use qkv_data::{Codec, EncodedSentences, Group, LabelledOptions, read_labelled};
 use qkv_nn::layers::Init;
 use serde_json::Value;
 
 use super::answers::{Answers, Wanted, unseen_warnings};
-use super::judge::{judge, outputs, outputs_of};
+use super::judge::{by_group, judge, outputs, outputs_of};
 use super::model::{ClassifyModel, ClassifySizes};
 use super::task::labelled_options;
 use crate::error::Result;
@@ -99,7 +99,7 @@ impl Classifier {
     pub fn evaluate(&self, data: &str, part: Part, kind: FileKind) -> Result<Judgement> {
         let (mut start, mut warnings) = (Instant::now(), Vec::new());
         let examples = if self.recipe.input.kind == InputKind::Text {
-            let texts = read_labelled(data, &self.options(kind)?)?;
+            let texts = read_labelled(data, &self.options(kind, part)?)?;
             // To read a text file is no work of the model's; to decode pictures and sound is a part of it.
             start = Instant::now();
             let encoded = self.reader.texts(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
@@ -110,7 +110,8 @@ impl Classifier {
         };
         let (wanted, unseen) = self.answers.wanted(&examples.labelled, data)?;
         check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
-        let reached = judge(&self.outputs(&examples.sets), &self.answers, &wanted);
+        let outputs = self.outputs(&examples.sets);
+        let reached = judge(&outputs, &self.answers, &wanted);
         let seconds = start.elapsed().as_secs_f64();
         let mut remarks = Vec::new();
         if let (Some((confusion, _)), Wanted::Classes { .. }) = (&reached.confusion, &wanted) {
@@ -119,7 +120,9 @@ impl Classifier {
         }
         warnings.extend(examples.warnings.iter().cloned());
         warnings.splice(0..0, unseen_warnings(&unseen, data));
-        let details = reached.detail().into_iter().collect();
+        let groups: Vec<Option<Group>> = examples.labelled.iter().map(|example| example.group).collect();
+        let groups = by_group(&outputs, &self.answers, &wanted, &groups);
+        let details = reached.detail().into_iter().chain(groups).collect();
         let mut metrics = reached.metrics;
         metrics.push(("loss", reached.loss));
         let (examples, tokens) = (examples.sets.len(), examples.sets.tokens());
@@ -163,23 +166,23 @@ impl Classifier {
         outputs(&self.model, sets, self.answers.outputs(), self.recipe.decoding.batch_tokens)
     }
 
-    /// How files are read.
-    fn options(&self, kind: FileKind) -> Result<LabelledOptions> {
+    /// How files are read, or the part `part` of what the program carries.
+    fn options(&self, kind: FileKind, part: Part) -> Result<LabelledOptions> {
         let mut recipe = self.recipe.clone();
         // The format of the training data says nothing of this file's; its encoding is likely to be.
         recipe.data.format = kind.format.map(str::to_string);
         recipe.data.encoding = kind.encoding.map(str::to_string).or(recipe.data.encoding);
-        labelled_options(&recipe)
+        labelled_options(&recipe, part)
     }
 
     /// How files are read of which nothing but the texts is wanted, without blank lines.
     pub(super) fn text_options(&self, kind: FileKind) -> Result<LabelledOptions> {
-        Ok(LabelledOptions { need_labels: false, ..self.options(kind)? })
+        Ok(LabelledOptions { need_labels: false, ..self.options(kind, Part::Test)? })
     }
 
     /// How files are read of which nothing but the texts is wanted.
     pub(super) fn prediction_options(&self, kind: FileKind) -> Result<LabelledOptions> {
-        Ok(LabelledOptions { need_labels: false, keep_blank: true, ..self.options(kind)? })
+        Ok(LabelledOptions { need_labels: false, keep_blank: true, ..self.options(kind, Part::Test)? })
     }
 }
 

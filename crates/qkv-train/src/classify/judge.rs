@@ -1,8 +1,11 @@
 //! How good a model is: its outputs against what was wanted.
 
+use std::collections::BTreeMap;
+
 use qkv::gather::NONE;
-use qkv_data::plan_in_order;
+use qkv_data::{Group, plan_in_order};
 use qkv_nn::layers::Pass;
+use serde_json::{Value, json};
 
 use super::answers::{Answers, Scale, Wanted};
 use super::model::ClassifyModel;
@@ -61,6 +64,38 @@ pub(super) fn judge(outputs: &[f32], answers: &Answers, wanted: &Wanted) -> Reac
     }
 }
 
+/// The same of each group of texts by itself, where texts are in groups.
+pub(super) fn by_group(
+    outputs: &[f32],
+    answers: &Answers,
+    wanted: &Wanted,
+    groups: &[Option<Group>],
+) -> Option<Detail> {
+    let mut members: BTreeMap<Group, Vec<usize>> = BTreeMap::new();
+    for (place, group) in groups.iter().enumerate() {
+        if let Some(group) = group {
+            members.entry(*group).or_default().push(place);
+        }
+    }
+    let by = members.keys().next()?.by;
+    let (mut rows, mut lines) = (Vec::new(), String::new());
+    for (group, places) in members.iter().filter(|(group, _)| group.by == by) {
+        let rows_of = |place: &usize| &outputs[place * answers.outputs()..][..answers.outputs()];
+        let outputs: Vec<f32> = places.iter().flat_map(rows_of).copied().collect();
+        let mut reached = judge(&outputs, answers, &wanted.some(places));
+        reached.metrics.push(("loss", reached.loss));
+        let shown: String = reached.metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
+        let range = format!("{} to {}", group.from, group.to);
+        lines += &format!("  {range:<12} {:>6} examples{shown}\n", places.len());
+        let mut row = json!({ "from": group.from, "to": group.to, "examples": places.len() });
+        for (name, value) in reached.metrics {
+            row[name] = value.into();
+        }
+        rows.push(row);
+    }
+    Some(Detail { name: by, json: Value::Array(rows), text: format!("{}\n{lines}", by.replace('_', " ")) })
+}
+
 fn judge_classes(class_logits: &[f32], classes: usize, wanted: &[u32], names: &[String]) -> Reached {
     let predicted = class_logits.chunks_exact(classes).map(argmax);
     let confusion: Confusion = wanted.iter().copied().zip(predicted).collect();
@@ -100,7 +135,10 @@ mod tests {
     use crate::recipe::Task;
 
     fn texts(labels: &[&str]) -> Vec<LabelledText> {
-        labels.iter().map(|label| LabelledText { text: "x".into(), label: Some((*label).into()), line: 1 }).collect()
+        labels
+            .iter()
+            .map(|label| LabelledText { text: "x".into(), label: Some((*label).into()), line: 1, group: None })
+            .collect()
     }
 
     fn judged(task: Task, train: &[&str], wanted: &[&str], outputs: &[f32]) -> (Reached, Vec<(&'static str, f64)>) {
@@ -124,6 +162,42 @@ mod tests {
         let detail = reached.detail().expect("a table");
         assert_eq!(detail.json["mistakes"][0]["wanted"], "z");
         assert!(detail.text.contains('z'), "{}", detail.text);
+    }
+
+    #[test]
+    fn each_group_is_judged_by_itself_and_what_is_in_none_is_left_out() {
+        let answers = Answers::build(Task::Classify, &texts(&["a", "b", "c"]), "train").expect("answers");
+        let (wanted, _) = answers.wanted(&texts(&["a", "b", "c", "z", "a"]), "test").expect("wanted");
+        let [a, b] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]];
+        let outputs = [a, a, b, a, a].concat();
+        let group = |from: usize| Some(Group { by: "by_distance", from, to: 2 * from - 1 });
+        let groups = [group(8), group(2), group(8), group(2), None];
+        let detail = by_group(&outputs, &answers, &wanted, &groups).expect("groups");
+        assert_eq!(detail.name, "by_distance");
+        let row = |from: usize, right: f64| (json!([from, 2 * from - 1, 2]), right);
+        let found: Vec<(Value, f64)> = detail
+            .json
+            .as_array()
+            .expect("rows")
+            .iter()
+            .map(|row| (json!([row["from"], row["to"], row["examples"]]), row["accuracy"].as_f64().expect("a share")))
+            .collect();
+        assert_eq!(found, [row(2, 0.0), row(8, 0.5)]);
+        assert!(
+            detail.text.starts_with("by distance\n  2 to 3 ") && detail.text.lines().count() == 3,
+            "{}",
+            detail.text
+        );
+        assert_eq!(by_group(&outputs, &answers, &wanted, &[None; 5]), None);
+    }
+
+    #[test]
+    fn numbers_are_judged_by_group_as_well() {
+        let answers = Answers::build(Task::Regress, &texts(&["100", "200", "300"]), "train").expect("answers");
+        let (wanted, _) = answers.wanted(&texts(&["100", "400"]), "test").expect("wanted");
+        let groups = [1, 2].map(|from| Some(Group { by: "by_distance", from, to: from }));
+        let detail = by_group(&[-2.0, 2.0], &answers, &wanted, &groups).expect("groups");
+        assert_eq!([0, 1].map(|row| detail.json[row]["rmse"].as_f64().expect("a number")), [100.0, 0.0]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Classifier {
         let (mut unknown, mut labelled) = (0, 0);
         while !stop.load(Ordering::Relaxed) {
             // A unit has a character at least, and mostly several.
-            let size = |(_, text): &(LabelledFormat, LabelledText)| 1 + text.text.len() / 4;
+            let size = |(_, text): &(Option<LabelledFormat>, LabelledText)| 1 + text.text.len() / 4;
             let (chunk, end) = arrivals.take(limit, size, stop);
             let texts: Vec<&str> = chunk.iter().map(|(_, text)| text.text.as_str()).collect();
             let encoded = self.encode(&texts);
@@ -116,9 +116,9 @@ impl Classifier {
     }
 
     /// Whether a line of plain text looks like one of `label text`.
-    fn begins_with_label(&self, format: LabelledFormat, text: &LabelledText) -> bool {
+    fn begins_with_label(&self, format: Option<LabelledFormat>, text: &LabelledText) -> bool {
         let first = text.text.split_once(' ').map_or("", |(first, _)| first);
-        format == LabelledFormat::Text && self.gives(first)
+        format == Some(LabelledFormat::Text) && self.gives(first)
     }
 }
 

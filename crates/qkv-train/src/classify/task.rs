@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
 use qkv::random::Key;
-use qkv_data::{LabelledFormat, LabelledOptions, LabelledText, carve, plan_epoch, read_labelled};
+use qkv_data::builtin::{Part, RecallOptions};
+use qkv_data::{LabelledFormat, LabelledOptions, LabelledText, Source, carve, plan_epoch, read_labelled};
 use qkv_nn::layers::{Init, Pass};
 use qkv_nn::ops::{CrossEntropyOptions, cross_entropy};
 use serde_json::{Map, Value};
@@ -55,11 +56,12 @@ impl ClassifyTask {
         if recipe.input.kind != InputKind::Text {
             return Self::from_prepared(recipe, Reader::prepare(recipe, Wants::Labels)?);
         }
-        let options = labelled_options(recipe)?;
         let train_path = recipe.train_path()?;
-        let train = read_labelled(train_path, &options)?;
-        if let Some(dev_path) = recipe.dev_path()? {
-            let dev = read_labelled(dev_path, &options)?;
+        let train = read_labelled(train_path, &labelled_options(recipe, Part::Train)?)?;
+        // What the program carries has a dev part of its own.
+        let carried = matches!(Source::parse(train_path), Source::Builtin(_));
+        if let Some(dev_path) = recipe.dev_path()?.or(carried.then_some(train_path)) {
+            let dev = read_labelled(dev_path, &labelled_options(recipe, Part::Dev)?)?;
             return Self::from_texts(recipe, (train_path, &train), (dev_path, &dev));
         }
         let (stay, go) = carve(train.len(), recipe.data.dev_fraction, recipe.training.seed)?;
@@ -184,8 +186,8 @@ fn balanced_weights(ids: &[u32], classes: usize) -> Arc<[f32]> {
     counts.iter().map(|&count| (all / (classes as f64 * count.max(1) as f64)) as f32).collect()
 }
 
-/// How the recipe's files are read.
-pub(super) fn labelled_options(recipe: &Recipe) -> Result<LabelledOptions> {
+/// How the recipe's files are read, or the part `part` of what the program carries.
+pub(super) fn labelled_options(recipe: &Recipe, part: Part) -> Result<LabelledOptions> {
     let data = &recipe.data;
     let format = data.format.as_deref().map(str::parse::<LabelledFormat>).transpose();
     Ok(LabelledOptions {
@@ -193,6 +195,8 @@ pub(super) fn labelled_options(recipe: &Recipe) -> Result<LabelledOptions> {
         text: data.text.clone(),
         label: data.label.clone(),
         encoding: data.encoding.clone(),
+        part,
+        recall: RecallOptions { train: data.builtin_count, ..RecallOptions::default() },
         ..LabelledOptions::default()
     })
 }
@@ -321,8 +325,12 @@ mod tests {
     }
 
     fn texts(count: usize, label: impl Fn(usize) -> String) -> Vec<LabelledText> {
-        let text =
-            |i: usize| LabelledText { text: format!("word{} and more", i % 3), label: Some(label(i)), line: i + 1 };
+        let text = |i: usize| LabelledText {
+            text: format!("word{} and more", i % 3),
+            label: Some(label(i)),
+            line: i + 1,
+            group: None,
+        };
         (0..count).map(text).collect()
     }
 

@@ -127,5 +127,5 @@ fn to_item(path: &str, place: usize, item: PictureItem, asks: bool, wanted: Want
         }
         (false, _) => (item.name.clone(), item.label.clone()),
     };
-    Ok(Item { labelled: LabelledText { text, label, line: place + 1 }, file: item.name, part: item.part })
+    Ok(Item { labelled: LabelledText { text, label, line: place + 1, group: None }, file: item.name, part: item.part })
 }

@@ -430,7 +430,12 @@ const JOIN_STREAM: u64 = 0x1019;
 /// What is known of a string of recordings.
 fn joined_label(items: &[Item], number: usize, of: &[usize]) -> LabelledText {
     let labels: Vec<&str> = of.iter().filter_map(|&place| items[place].labelled.label.as_deref()).collect();
-    LabelledText { text: format!("string {}", number + 1), label: Some(labels.join(" ")), line: number + 1 }
+    LabelledText {
+        text: format!("string {}", number + 1),
+        label: Some(labels.join(" ")),
+        line: number + 1,
+        group: None,
+    }
 }
 
 /// How files are to be read.

@@ -19,7 +19,7 @@ use crate::recipe::Recipe;
 pub(super) fn read(recipe: &Recipe, path: &str, frames: &FrameOptions, purpose: Purpose) -> Result<Read> {
     let wanted = purpose.wanted;
     if path == "-" && wanted == Wants::Nothing {
-        let labelled = LabelledText { text: "standard input".into(), label: None, line: 1 };
+        let labelled = LabelledText { text: "standard input".into(), label: None, line: 1, group: None };
         let recorded = Recorded { recordings: Arc::new(vec![from_stdin(frames)?]), tracks: None };
         return Ok(Read {
             items: vec![Item { labelled, file: path.to_string(), part: None }],
@@ -76,7 +76,7 @@ pub(super) fn read_files(
             })?),
             _ => file.label,
         };
-        let labelled = LabelledText { text: name.clone(), label, line: place + 1 };
+        let labelled = LabelledText { text: name.clone(), label, line: place + 1, group: None };
         Ok(Item { labelled, file: name, part: file.part })
     };
     let items = files.into_iter().enumerate().map(item).collect::<Result<_>>()?;

@@ -82,7 +82,7 @@ table! {
         self_loops: bool = true,
         /// What the vectors are called, where each has a label, that no label is given for; they are not learned from if not given.
         background: Option<String> = None,
-        /// How many examples there are to learn from where the program draws them, as in `builtin:scenes`.
+        /// How many examples there are to learn from where the program draws them, as in `builtin:scenes` and `builtin:recall`.
         builtin_count: usize = 20_000,
         /// Only so large a share of the training part is trained on, drawn by seed and the same share of each label.
         train_share: f64 = 1.0,
