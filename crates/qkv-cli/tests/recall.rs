@@ -62,10 +62,10 @@ fn what_is_no_labelled_text_is_refused() {
     for (data, parts) in [
         ("builtin:films", &["builtin:films: holds ratings, not labelled texts", "builtin:recall"][..]),
         ("builtin:homographs", &["holds tagged sentences, not labelled texts"]),
-        ("builtin:recal", &["did you mean recall?"]),
     ] {
         assert_refused(&train(data, "classify"), 1, parts);
     }
+    assert_refused(&train("builtin:recal", "classify"), 2, &["did you mean recall?"]);
     let parts = ["builtin:recall: holds labelled texts, not tagged sentences", "builtin:homographs"];
     assert_refused(&train("builtin:recall", "tag"), 1, &parts);
     assert_refused(&train("builtin:recall", "regress"), 1, &["builtin:recall:1: the label", "classify"]);

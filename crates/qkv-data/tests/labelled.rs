@@ -274,7 +274,11 @@ fn recall_never_changes_between_versions() {
     });
     assert_eq!(found, PINNED);
 }
-const PINNED: [(&str, usize, u64); 3] = [("", 0, 0), ("", 0, 0), ("", 0, 0)];
+const PINNED: [(&str, usize, u64); 3] = [
+    ("orange", 13, 12_043_250_023_937_520_186),
+    ("purple", 247, 10_669_877_121_569_605_307),
+    ("white", 250, 2_320_105_625_121_747_962),
+];
 
 #[test]
 fn labels_are_read_as_numbers() {

@@ -402,7 +402,7 @@ mod tests {
     #[test]
     fn pairs_of_a_window_are_counted_as_the_mask_lets_them() {
         for (window, length) in [(0, 5), (2, 1), (2, 3), (2, 9), (64, 40)] {
-            let near = |i: usize| (0..length).filter(|j| j.abs_diff(i) <= window).count();
+            let near = |i: usize| (0..length).filter(|&j: &usize| j.abs_diff(i) <= window).count();
             let counted: usize = (0..length).map(near).sum();
             assert_eq!(CaseMixer::Attention(Some(window)).pairs(length), counted as f64, "{window} of {length}");
         }

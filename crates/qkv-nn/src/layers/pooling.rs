@@ -17,7 +17,7 @@ use crate::ops::gather_sum;
 pub enum PoolingKind {
     /// Their mean.
     Mean,
-    /// Their sum, over [`SUMMED`], which tells how many there are, as what grows with a molecule asks for.
+    /// Their sum, over 16, which tells how many there are, as what grows with a molecule asks for.
     Sum,
     /// The first, of sets that begin with a vector that stands for the whole (Devlin et al., 2019).
     First,

@@ -229,7 +229,7 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
             )));
         }
         let part = graphs.graph_parts().map(|parts| parts[graph]);
-        Ok(Item { labelled: LabelledText { text: text.clone(), label, line }, file: text, part })
+        Ok(Item { labelled: LabelledText { text: text.clone(), label, line, group: None }, file: text, part })
     };
     let items = (0..graphs.len()).map(item).collect::<Result<_>>()?;
     Ok(Read { items, media: Media::Graphs(Arc::new(graphs), Vec::new()) })

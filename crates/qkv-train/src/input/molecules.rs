@@ -173,7 +173,7 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
     let graphs = set.items.par_iter().map(|item| MoleculeGraph::new(&item.molecule, told)).collect();
     let item = |(place, item): (usize, qkv_data::molecules::MoleculeItem)| {
         let label = item.targets.into_iter().next().flatten().filter(|_| wants_labels);
-        let labelled = LabelledText { text: item.smiles, label, line: item.line };
+        let labelled = LabelledText { text: item.smiles, label, line: item.line, group: None };
         let part = parts.as_ref().map_or(item.part, |parts| Some(parts[place]));
         Item { file: format!("{path}:{}", item.line), labelled, part }
     };

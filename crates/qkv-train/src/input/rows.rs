@@ -137,7 +137,11 @@ pub(super) fn read_rows(recipe: &Recipe, path: &str, purpose: Purpose, known: Op
             _ => None,
         };
         let part = split.as_ref().map(|split| split[place]).or(series.parts().map(|parts| parts[place]));
-        Item { labelled: LabelledText { text: text.clone(), label, line }, file: format!("{path}:{line}"), part }
+        Item {
+            labelled: LabelledText { text: text.clone(), label, line, group: None },
+            file: format!("{path}:{line}"),
+            part,
+        }
     };
     let items = (0..series.len()).map(item).collect();
     Ok(Read { items, media: Media::Series(Arc::new(series)) })
@@ -194,7 +198,7 @@ pub(super) fn read_cells(recipe: &Recipe, path: &str, purpose: Purpose, known: O
         let label = table.labels().get(row).map(str::to_string).filter(|_| wants_labels);
         let part = split.as_ref().map(|split| split[row]).or(table.parts().map(|parts| parts[row]));
         let text = format!("{path}:{line}");
-        Item { labelled: LabelledText { text: text.clone(), label, line }, file: text, part }
+        Item { labelled: LabelledText { text: text.clone(), label, line, group: None }, file: text, part }
     };
     let items = (0..table.len()).map(item).collect();
     Ok(Read { items, media: Media::Table(Arc::new(table)) })
