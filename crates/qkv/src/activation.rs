@@ -8,7 +8,7 @@
 
 use crate::blocks;
 use crate::isa::{Target, isa_dispatch};
-use crate::math::{gelu, gelu_and_slope, sigmoid, sum_rows, tanh};
+use crate::math::{elu_and_slope, gelu, gelu_and_slope, sigmoid, sum_rows, tanh};
 
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +23,8 @@ pub enum Activation {
     Tanh,
     /// 1 / (1 + e⁻ᶻ).
     Sigmoid,
+    /// z above 0, eᶻ - 1 below (Clevert et al. 2016).
+    Elu,
 }
 
 /// `out = act(x + bias)` with `x` and `out` `[tokens, dim]`, `bias` `[dim]`.
@@ -55,6 +57,7 @@ fn activate_body<T: Target>(x: &[f32], bias: &[f32], act: Activation, out: &mut 
         Activation::Gelu => activate_with(x, bias, out, gelu::<T>),
         Activation::Tanh => activate_with(x, bias, out, tanh::<T>),
         Activation::Sigmoid => activate_with(x, bias, out, sigmoid::<T>),
+        Activation::Elu => activate_with(x, bias, out, |z| elu_and_slope::<T>(z).0),
     }
 }
 isa_dispatch!(fn activate(x: &[f32], bias: &[f32], act: Activation, out: &mut [f32]) = activate_body);
@@ -118,6 +121,7 @@ fn deactivate_body<T: Target>(
             let y = sigmoid::<T>(z);
             d * y * (1.0 - y)
         }),
+        Activation::Elu => deactivate_with(d_out, x, bias, d_x, d_bias, |d, z| d * elu_and_slope::<T>(z).1),
     }
 }
 isa_dispatch!(fn deactivate(d_out: &[f32], x: &[f32], bias: &[f32], act: Activation, d_x: &mut [f32], d_bias: &mut [f32]) = deactivate_body);
@@ -149,8 +153,14 @@ mod tests {
     use crate::testing::{activated, assert_close, differences, dot, numbers, same_bits_with_any_threads, to_f64};
     use proptest::prelude::*;
 
-    const ALL: [Activation; 5] =
-        [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::Tanh, Activation::Sigmoid];
+    const ALL: [Activation; 6] = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Elu,
+    ];
 
     fn reference(x: &[f64], bias: &[f64], act: Activation) -> Vec<f64> {
         x.iter().enumerate().map(|(i, x)| activated(x + bias[i % bias.len()], act)).collect()

@@ -44,6 +44,13 @@ pub(crate) fn sigmoid<T: Target>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<T>(-x))
 }
 
+/// x above 0, eˣ - 1 below; and the slope of that.
+#[inline(always)]
+pub(crate) fn elu_and_slope<T: Target>(x: f32) -> (f32, f32) {
+    let power = exp::<T>(if x > 0.0 { 0.0 } else { x });
+    (if x > 0.0 { x } else { power - 1.0 }, power)
+}
+
 /// tanh x with a relative error below 5e-7: the rational approximation of degree 13 over 6 that Eigen uses (`ptanh`),
 /// with its clamp, from which on it stays within 2.5e-7 of 1.
 #[inline(always)]

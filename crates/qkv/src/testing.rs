@@ -94,5 +94,12 @@ pub(crate) fn activated(z: f64, act: Activation) -> f64 {
         Activation::Gelu => z * normal_cdf(z),
         Activation::Tanh => z.tanh(),
         Activation::Sigmoid => 1.0 / (1.0 + (-z).exp()),
+        Activation::Elu => {
+            if z > 0.0 {
+                z
+            } else {
+                z.exp_m1()
+            }
+        }
     }
 }

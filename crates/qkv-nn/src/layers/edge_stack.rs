@@ -12,7 +12,6 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::elu;
 use burn::tensor::{Device, Tensor, TensorData};
 use qkv::activation::Activation;
 use qkv::gather::NONE;
@@ -21,7 +20,7 @@ use qkv::random::Key;
 
 use super::{Init, Pass};
 use crate::attention::{AttentionExtras, AttentionOptions, Bias, Graph, Layout, Mask, Score, attention};
-use crate::ops::{gather_sum, linear};
+use crate::ops::{bias_activation, gather_sum, linear};
 
 /// The slope of leaky ReLU below zero, as in GAT and GATv2.
 const SLOPE: f32 = 0.2;
@@ -199,13 +198,12 @@ impl EdgeAttention {
     }
 
     /// `[tokens, heads · head_dim]`.
-    fn forward(&self, x: &NodeInput, layout: &Layout, pass: &Pass) -> Tensor<2> {
+    fn forward(&self, x: &NodeInput, act: Activation, layout: &Layout, pass: &Pass) -> Tensor<2> {
         let products = x.product(self.weight.val(), pass.next(self.dropout));
         let dropout = pass.next(self.attention_dropout);
         let [tokens, _] = products.dims();
         let width = self.bias.val().dims()[0];
-        let bias = self.bias.val().reshape([1, width]);
-        let Some(kind) = self.kind else { return products + bias };
+        let Some(kind) = self.kind else { return bias_activation(products, self.bias.val(), act) };
         let part = |n: usize| products.clone().narrow(1, n * width, width);
         let split = |x: Tensor<2>| {
             let [_, elements] = x.dims();
@@ -235,7 +233,8 @@ impl EdgeAttention {
         };
         let score = self.score.as_ref().filter(|_| kind == EdgeScore::Additive).map(Param::val);
         let extras = AttentionExtras { bias: edges, score };
-        attention(query, key, value, &extras, layout, &options).reshape([tokens, width]) + bias
+        let out = attention(query, key, value, &extras, layout, &options).reshape([tokens, width]);
+        bias_activation(out, self.bias.val(), act)
     }
 
     /// `[heads · head_dim, 2 · heads]`: column `h` has `a` in the rows of head `h`, and column `heads + h` has `b` there.
@@ -296,8 +295,8 @@ impl EdgeStack {
     /// What comes in to `[tokens, classes]`.
     pub fn forward(&self, x: NodeInput, layout: &Layout, pass: &Pass) -> Tensor<2> {
         let (last, others) = self.layers.split_last().expect("a stack has a layer");
-        let x = others.iter().fold(x, |x, layer| NodeInput::dense(elu(layer.forward(&x, layout, pass), 1.0)));
-        let out = last.forward(&x, layout, pass);
+        let x = others.iter().fold(x, |x, layer| NodeInput::dense(layer.forward(&x, Activation::Elu, layout, pass)));
+        let out = last.forward(&x, Activation::Identity, layout, pass);
         let [tokens, width] = out.dims();
         match last.heads {
             1 => out,

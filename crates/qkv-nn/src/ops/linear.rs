@@ -153,13 +153,18 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, act: Activation)
 
 /// The same as [`linear`], composed of Burn's own operations.
 pub fn linear_twin(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, act: Activation) -> Tensor<2> {
-    let product = x.matmul(weight) + bias.unsqueeze();
+    activated_twin(x.matmul(weight) + bias.unsqueeze(), act)
+}
+
+/// `act(z)` by Burn's own operations.
+pub(super) fn activated_twin(product: Tensor<2>, act: Activation) -> Tensor<2> {
     match act {
         Activation::Identity => product,
         Activation::Relu => activation::relu(product),
         Activation::Gelu => gelu_twin(product),
         Activation::Tanh => activation::tanh(product),
         Activation::Sigmoid => activation::sigmoid(product),
+        Activation::Elu => activation::elu(product, 1.0),
     }
 }
 

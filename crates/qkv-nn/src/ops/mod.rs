@@ -5,6 +5,7 @@
 //! tensors, and its *twin*, the same thing composed of Burn's own operations. The twin is what tests compare with, and
 //! what a device without our kernels runs. Arithmetic does not belong here: it lives in the crate `qkv`.
 
+mod bias_activation;
 mod cross_entropy;
 mod ctc;
 mod dropout;
@@ -15,6 +16,7 @@ mod linear;
 mod lstm;
 mod self_attention;
 
+pub use bias_activation::{bias_activation, bias_activation_twin};
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_twin};
 pub use ctc::{ctc_loss, ctc_loss_twin};
 pub use dropout::{dropout, dropout_twin};

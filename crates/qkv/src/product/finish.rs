@@ -5,7 +5,7 @@ use crate::activation::Activation;
 use crate::attention::pack::SLAB;
 use crate::dropout;
 use crate::isa::{Target, isa_dispatch};
-use crate::math::{gelu, gelu_and_slope, sigmoid, tanh};
+use crate::math::{elu_and_slope, gelu, gelu_and_slope, sigmoid, tanh};
 use crate::random::Key;
 use crate::simd::Vector;
 
@@ -353,6 +353,7 @@ fn activate<T: Target>(act: Activation, z: &mut [f32]) {
         Activation::Gelu => each(z, gelu::<T>),
         Activation::Tanh => each(z, tanh::<T>),
         Activation::Sigmoid => each(z, sigmoid::<T>),
+        Activation::Elu => each(z, |z| elu_and_slope::<T>(z).0),
     }
 }
 
@@ -371,6 +372,7 @@ fn deactivate<T: Target>(act: Activation, z: &mut [f32], d: &mut [f32]) {
             let y = sigmoid::<T>(z);
             (y, y * (1.0 - y))
         }),
+        Activation::Elu => each_slope(z, d, elu_and_slope::<T>),
     }
 }
 
