@@ -13,8 +13,9 @@ use qkv_nn::layers::SparseNodes;
 use serde::{Deserialize, Serialize};
 
 use super::classes::Classes;
+use super::media::Media;
 use super::nodes::{NodeBatch, NodeSizes, padded};
-use super::reader::{Item, Media, Purpose, Read};
+use super::reader::{Item, Purpose, Read};
 use super::{Batch, Wants};
 use crate::error::{Error, Result};
 use crate::recipe::{Normalise, Recipe};

@@ -10,6 +10,7 @@
 mod classes;
 mod embedding;
 mod graphs;
+mod media;
 mod molecules;
 mod nodes;
 mod pictures;

@@ -15,8 +15,9 @@ use rayon::prelude::*;
 
 use super::Wants;
 use super::graphs::column_of_parts;
+use super::media::Media;
 use super::nodes::{NodeBatch, NodeSizes, side_by_side};
-use super::reader::{Item, Media, Purpose, Read};
+use super::reader::{Item, Purpose, Read};
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, Sees};
 

@@ -10,7 +10,8 @@ use qkv_data::image::{
 use qkv_data::listing::{ListOptions, Listed};
 
 use super::Wants;
-use super::reader::{Item, Media, Purpose, Read};
+use super::media::Media;
+use super::reader::{Item, Purpose, Read};
 use crate::error::{Error, Result};
 use crate::recipe::{Colour, InputKind, Recipe};
 

@@ -8,8 +8,9 @@ use qkv_data::listing::{Listed, list_files};
 use qkv_data::{LabelledText, Source};
 
 use super::Wants;
+use super::media::Media;
 use super::pictures::list_options;
-use super::reader::{Item, Media, Purpose, Read};
+use super::reader::{Item, Purpose, Read};
 use super::sounds::{Recorded, from_stdin, join_options, needs_samples};
 use super::tracks::Tracks;
 use crate::error::{Error, Result};

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::classes::Classes;
 use super::graphs::column_of_parts;
+use super::media::Media;
 use super::molecules::of_each;
-use super::reader::{Item, Media, Purpose, Read};
+use super::reader::{Item, Purpose, Read};
 use super::{VectorBatch, Wants};
 use crate::error::{Error, Result};
 use crate::recipe::{Normalise, Recipe, Task};
