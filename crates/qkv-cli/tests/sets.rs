@@ -210,3 +210,37 @@ fn rows_of_numbers_are_sequences_with_an_order() {
         assert_refused(&qkv(&["predict", &out, &file]), 1, &[name, wanted]);
     }
 }
+
+#[test]
+fn nodes_are_answered_where_nothing_is_known_of_them() {
+    let room = Room::new();
+    let (data, out) = (ring(&room, "ring"), room.name("model"));
+    let renamed = fs::read_to_string(room.path("ring/nodes.tsv")).unwrap().replace("label", "side");
+    room.write("ring/nodes.tsv", &renamed);
+    done(&small("graph", "tag", &data, &out, &["data.label=side"]));
+    fs::create_dir_all(room.path("new")).unwrap();
+    room.write("new/nodes.tsv", "id\tfeatures\na\t0 8\nb\t4 9\n");
+    room.write("new/edges.tsv", "source\ttarget\na\ta\n");
+    assert_eq!(done(&["predict", &out, &room.name("new")]).lines().count(), 2);
+    assert_refused(&qkv(&["evaluate", &out, &room.name("new")]), 1, &["side"]);
+}
+
+#[test]
+fn a_graph_of_its_own_chooses_the_epoch_and_no_test_node_is_learned_from() {
+    let room = Room::new();
+    let (data, out) = (ring(&room, "ring"), room.name("model"));
+    let counted = |more: &[&str]| {
+        let mut args = small("graph", "tag", &data, &out, &["training.epochs=1"]);
+        args.extend(more);
+        let ended = qkv(&args);
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        let bits = weights(&out);
+        fs::remove_dir_all(&out).unwrap();
+        bits
+    };
+    let alone = counted(&[]);
+    // The dev part is in the same file, and named as the dev set it is the same; and so are the training nodes beside another file.
+    assert!(counted(&["--dev", &data]) == alone);
+    let other = ring(&room, "other");
+    assert!(counted(&["--dev", &other]) == alone);
+}

@@ -17,14 +17,15 @@ use qkv_nn::optim::FusedAdamW;
 
 use crate::each::EachModel;
 use crate::error::{Error, Result};
-use crate::input::{Batch, random_nodes};
+use crate::input::random_nodes;
 use crate::recipe::Recipe;
 use crate::tag::each::EachTask;
-use crate::trainer::Task;
+use crate::trainer::{Task, squares};
 
 const SEED: u64 = 1;
 const RATE: f64 = 5e-3;
-const WEIGHT_DECAY: f32 = 5e-4;
+/// See `training.l2`.
+const L2: f64 = 5e-4;
 
 /// Numbers of a node, classes, heads and elements of one of them, of the random graphs.
 const FEATURES: usize = 64;
@@ -69,7 +70,7 @@ impl Case {
     pub fn prepare(&self, cora: Option<&Path>) -> Result<Prepared> {
         let device = Device::flex().autodiff();
         let init = Init::new(SEED, &device);
-        let optimizer: ModuleOptimizer = FusedAdamW::new(WEIGHT_DECAY).into();
+        let optimizer: ModuleOptimizer = FusedAdamW::new(0.0).into();
         Ok(match self {
             Self::Cora => {
                 let folder = cora.ok_or_else(|| {
@@ -84,7 +85,7 @@ impl Case {
             Self::Random { nodes, edges } => {
                 let options = GraphOptions { directed: true, ..GraphOptions::default() };
                 let graph = random_graph(*nodes, *edges, FEATURES, CLASSES, SEED, &options)?;
-                let Batch::Nodes(batch) = random_nodes(graph)? else { unreachable!("nodes of a graph") };
+                let batch = random_nodes(graph)?;
                 let options = EdgeStackOptions {
                     dim: FEATURES,
                     layers: 2,
@@ -190,7 +191,8 @@ impl Prepared {
 
 fn step<M: Module>(model: M, loss: burn::tensor::Tensor<1>, optimizer: &mut ModuleOptimizer) -> (M, f32) {
     let value = loss.clone().into_scalar::<f32>();
-    let grads = GradientsParams::from_grads(loss.backward(), &model);
+    let minimised = loss + squares(&model) * (L2 / 2.0);
+    let grads = GradientsParams::from_grads(minimised.backward(), &model);
     (optimizer.step(RATE, model, grads), value)
 }
 

@@ -132,7 +132,7 @@ fn score(recipe: &Recipe) -> Score {
     match recipe.model.score {
         recipe::Score::Dot => Score::DOT,
         recipe::Score::Additive => Score::ADDITIVE,
-        recipe::Score::RankOne => Score::RankOne { slope: 0.2 },
+        recipe::Score::RankOne => unreachable!("refused but for bare blocks"),
     }
 }
 
@@ -221,16 +221,7 @@ pub(crate) fn encoder_parameters(options: &EncoderOptions) -> u128 {
         }
         MixerOptions::Attention(attention) => {
             let bias = attention.relative_range.map_or(0, |range| geometry.relative_buckets(range));
-            let edges = match geometry {
-                Geometry::Graph { sees: Sees::Edges, kinds, numbers } => {
-                    if kinds > 1 {
-                        kinds + numbers
-                    } else {
-                        numbers
-                    }
-                }
-                _ => 0,
-            };
+            let edges: usize = geometry.edge_biases().iter().sum();
             let bias = (bias + edges) as u128 * attention.heads as u128;
             let additive = if matches!(attention.score, Score::Additive { .. }) { d } else { 0 };
             layers * (4 * linear(d, d) + bias + additive + norm)

@@ -264,7 +264,7 @@ pub fn rehearse<T: Task>(task: &T, recipe: &Recipe, batches: usize) -> Result<f6
 }
 
 /// The sum of the squares of all parameters.
-fn squares<M: Module>(model: &M) -> Tensor<1> {
+pub(crate) fn squares<M: Module>(model: &M) -> Tensor<1> {
     struct Squares(Option<Tensor<1>>);
     impl ModuleVisitor for Squares {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

@@ -164,7 +164,10 @@ fn read_nodes(source: &Source, options: &GraphOptions, builder: &mut Builder) ->
     let line = records.header_line();
     let id = needed(&records, &role("id", &["id", "node"], None))?;
     let split = records.place_of(&role("split", &["split"], options.split.as_ref()), line)?;
-    let label = records.place_of(&role("label", &["label", "class", "category"], options.label.as_ref()), line)?;
+    let label = match records.place_of(&role("label", &["label", "class", "category"], options.label.as_ref()), line) {
+        Err(_) if !options.need_labels => None,
+        place => place?,
+    };
     let features = records.place_of(&role("features", &["features"], None), line)?;
     let dense = others(&records, &[Some(id), split, label, features], options);
     builder.dense_names = names_of(&records, &dense);

@@ -77,6 +77,8 @@ pub struct GraphOptions {
     pub self_loops: bool,
     /// The column or key of the label; `None` takes `label`, `class` or `category`, of JSON `label`.
     pub label: Option<String>,
+    /// Whether a column of labels that is named has to be there.
+    pub need_labels: bool,
     /// The column or key of the part; `None` takes `split`.
     pub split: Option<String>,
     /// Columns of nodes and of edges that are not looked at.
@@ -88,7 +90,15 @@ pub struct GraphOptions {
 impl Default for GraphOptions {
     /// Edges go both ways, and each node has one to itself.
     fn default() -> Self {
-        Self { directed: false, self_loops: true, label: None, split: None, ignore: Vec::new(), encoding: None }
+        Self {
+            directed: false,
+            self_loops: true,
+            label: None,
+            need_labels: true,
+            split: None,
+            ignore: Vec::new(),
+            encoding: None,
+        }
     }
 }
 

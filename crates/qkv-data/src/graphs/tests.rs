@@ -292,22 +292,17 @@ fn a_random_graph_is_a_function_of_its_seed() {
     }
 }
 
-/// Large enough to take long or to fill the memory if anything were not linear: `cargo test --release -- --ignored large`.
 #[test]
-#[ignore = "has ten million edges"]
-fn a_large_graph_is_drawn_written_and_read_in_seconds() {
-    let start = std::time::Instant::now();
-    let drawn = random_graph(1_000_000, 10_000_000, 8, 10, 0, &ways(true, false)).unwrap();
-    println!("drawn in {:?}", start.elapsed());
+fn a_large_graph_is_drawn_written_and_read() {
+    let nodes = 20_000;
+    let drawn = random_graph(nodes, 10 * nodes, 8, 10, 0, &ways(true, false)).unwrap();
     let folder = folder(&[]);
-    let nodes: String = (0..1_000_000).map(|node| format!("{node}\t{} {}\n", node % 100, node % 77)).collect();
+    let nodes: String = (0..nodes).map(|node| format!("{node}\t{} {}\n", node % 100, node % 77)).collect();
     fs::write(folder.path().join("nodes.tsv"), format!("id\tfeatures\n{nodes}")).unwrap();
     let mut edges = "source\ttarget\n".to_owned();
     edges_of(&drawn).iter().for_each(|(row, column, _)| edges.push_str(&format!("{column}\t{row}\n")));
     fs::write(folder.path().join("edges.tsv"), edges).unwrap();
-    let start = std::time::Instant::now();
     let read = read_graphs(folder.path(), &ways(true, false)).unwrap();
-    println!("read in {:?}", start.elapsed());
     assert_eq!((&read.columns, &read.rows), (&drawn.columns, &drawn.rows));
 }
 

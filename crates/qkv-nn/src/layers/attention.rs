@@ -60,10 +60,7 @@ impl SelfAttention {
         let heads = options.heads;
         assert!(heads > 0 && d_model.is_multiple_of(heads), "d_model {d_model} does not divide by {heads} heads");
         let head_dim = d_model / heads;
-        let (kinds, numbers) = match geometry {
-            Geometry::Graph { sees: Sees::Edges, kinds, numbers } => (if kinds > 1 { kinds } else { 0 }, numbers),
-            _ => (0, 0),
-        };
+        let [kinds, numbers] = geometry.edge_biases();
         let of_edges = |rows: usize| (rows > 0).then(|| init.constant([rows, heads], 0.0));
         Self {
             query: Linear::new(d_model, d_model, init),

@@ -18,6 +18,7 @@ use qkv::gather::NONE;
 use qkv::options::ScoreActivation;
 use qkv::random::Key;
 
+use super::geometry::rows_of_kinds;
 use super::{Init, Pass};
 use crate::attention::{AttentionExtras, AttentionOptions, Bias, Graph, Layout, Mask, Score, attention};
 use crate::ops::{bias_activation, gather_sum, linear};
@@ -187,7 +188,7 @@ impl EdgeAttention {
                 Some(EdgeScore::Additive) => Some(init.uniform([heads, head_dim], glorot(1, head_dim))),
                 Some(EdgeScore::Dot) | None => None,
             },
-            edge_kinds: of_edges(if options.kinds > 1 { options.kinds } else { 0 }),
+            edge_kinds: of_edges(rows_of_kinds(options.kinds)),
             edge_numbers: of_edges(options.numbers),
             bias: init.constant([width], 0.0),
             heads,
@@ -285,8 +286,11 @@ impl EdgeStack {
                 Some(EdgeScore::Additive) => width,
                 Some(EdgeScore::Dot) | None => 0,
             };
-            let kinds = if options.kinds > 1 { options.kinds } else { 0 };
-            let edges = if options.score.is_some() { (kinds + options.numbers) as u128 * heads } else { 0 };
+            let edges = if options.score.is_some() {
+                (rows_of_kinds(options.kinds) + options.numbers) as u128 * heads
+            } else {
+                0
+            };
             dim * products(options.score) as u128 * width + score + edges + width
         };
         shapes(options).map(of_layer).sum()

@@ -26,6 +26,11 @@ pub enum Geometry {
     },
 }
 
+/// Rows of a table of biases by the kind of an edge: none where there is one kind, which nothing would be told of.
+pub(super) fn rows_of_kinds(kinds: usize) -> usize {
+    if kinds > 1 { kinds } else { 0 }
+}
+
 /// Whom a node learns of by attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sees {
@@ -57,6 +62,14 @@ impl Geometry {
             Self::Grid { .. } => relative_buckets(range),
             Self::Graph { sees: Sees::Buckets(count), .. } => count,
             Self::Graph { .. } => 0,
+        }
+    }
+
+    /// How many numbers each head of a layer has for edges: for each kind, and for each number.
+    pub fn edge_biases(self) -> [usize; 2] {
+        match self {
+            Self::Graph { sees: Sees::Edges, kinds, numbers } => [rows_of_kinds(kinds), numbers],
+            _ => [0, 0],
         }
     }
 

@@ -12,11 +12,11 @@ use qkv_nn::attention::Graph;
 use qkv_nn::layers::SparseNodes;
 use serde::{Deserialize, Serialize};
 
+use super::Wants;
 use super::classes::Classes;
 use super::media::Media;
 use super::nodes::{NodeBatch, NodeSizes, padded};
 use super::reader::{Item, Purpose, Read};
-use super::{Batch, Wants};
 use crate::error::{Error, Result};
 use crate::recipe::{Normalise, Recipe};
 
@@ -165,7 +165,7 @@ impl GraphSets {
             numbers: batch.edge_numbers.into(),
             pairs: Arc::default(),
         };
-        NodeBatch { sparse, dense: batch.dense, dim: batch.dense_dim, offsets: batch.offsets, graph, targets }
+        NodeBatch { sparse, dense: batch.dense.into(), dim: batch.dense_dim, offsets: batch.offsets, graph, targets }
     }
 
     /// The classes of the nodes of these graphs, by their names.
@@ -209,12 +209,14 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
     if let Source::Builtin(name) = Source::parse(path) {
         return Err(Error::Training(format!("builtin:{name}: holds no graphs: name a folder or a file of them")));
     }
-    let data = &recipe.data;
+    // Of what is only to be answered nothing is known.
+    let (data, asks) = (&recipe.data, purpose.wanted != Wants::Nothing);
     let options = GraphOptions {
         directed: data.directed,
         self_loops: data.self_loops,
         label: data.label.clone(),
-        split: column_of_parts(recipe),
+        need_labels: asks,
+        split: column_of_parts(recipe).filter(|_| asks),
         ignore: data.ignore.as_ref().map(|names| names.all().to_vec()).unwrap_or_default(),
         encoding: data.encoding.clone(),
     };
@@ -241,11 +243,12 @@ pub(super) fn column_of_parts(recipe: &Recipe) -> Option<String> {
     recipe.data.split.clone().filter(|split| !matches!(split.as_str(), "random" | "scaffold"))
 }
 
-/// Of one graph whose nodes have labels: which nodes are of the part `part`. `None` where there are several graphs.
+/// Of one graph whose nodes have labels: which nodes are of the part `part`. `None` where there are several graphs. With
+/// `dev_elsewhere` nothing is carved off the training nodes.
 ///
 /// # Errors
 /// If there is no such node.
-pub(super) fn nodes_of(recipe: &Recipe, graphs: &Graphs, part: Part, has_dev: bool) -> Result<Option<Vec<bool>>> {
+pub(super) fn nodes_of(recipe: &Recipe, graphs: &Graphs, part: Part, dev_elsewhere: bool) -> Result<Option<Vec<bool>>> {
     if graphs.len() != 1 {
         return Ok(None);
     }
@@ -270,15 +273,16 @@ pub(super) fn nodes_of(recipe: &Recipe, graphs: &Graphs, part: Part, has_dev: bo
     let of = |wanted: Part| parts.iter().filter(move |(_, part)| *part == wanted).map(|(node, _)| *node);
     let train: Vec<usize> = of(Part::Train).collect();
     // Where nothing is said of a dev part, it is carved from the training nodes.
-    let carved = match has_dev || of(Part::Dev).next().is_some() {
+    let carved = match dev_elsewhere || of(Part::Dev).next().is_some() {
         true => None,
         false => Some(qkv_data::carve(train.len(), recipe.data.dev_fraction, recipe.training.seed)?),
     };
     let chosen: Vec<usize> = match (part, carved) {
         (Part::Train, Some((stay, _))) => stay.into_iter().map(|place| train[place]).collect(),
         (Part::Dev, Some((_, go))) => go.into_iter().map(|place| train[place]).collect(),
-        // Who has no parts is judged as a whole.
+        // Who has no parts is judged as a whole, and so is a dev set of its own.
         (Part::Test, _) if graphs.node_parts().is_none() && recipe.data.split.is_none() => labelled,
+        (Part::Dev, None) if of(Part::Dev).next().is_none() => train,
         _ => of(part).collect(),
     };
     if chosen.is_empty() {
@@ -294,11 +298,11 @@ pub(super) fn nodes_of(recipe: &Recipe, graphs: &Graphs, part: Part, has_dev: bo
 ///
 /// # Errors
 /// If it cannot be encoded.
-pub(crate) fn random_nodes(graph: Graphs) -> Result<Batch> {
+pub(crate) fn random_nodes(graph: Graphs) -> Result<NodeBatch> {
     let reader = GraphReader { vocabulary: GraphVocabulary::build(&graph, &[0]), standard: None, mean: false };
     let (graph, _) = reader.encode(graph)?;
     let mut sets = GraphSets::new(Arc::new(reader), Arc::new(graph), vec![0], (Wants::Each, None));
     let names = sets.class_names();
     sets.number_classes(&names);
-    Ok(Batch::Nodes(sets.packed(&[0])))
+    Ok(sets.packed(&[0]))
 }

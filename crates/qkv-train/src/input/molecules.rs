@@ -116,7 +116,7 @@ impl MoleculeSets {
             features: ATOM_FEATURE_COUNT,
             ..SparseNodes::default()
         };
-        NodeBatch { sparse: Some(sparse), dense: Vec::new(), dim: 0, offsets, graph, targets: Arc::default() }
+        NodeBatch { sparse: Some(sparse), dense: Arc::default(), dim: 0, offsets, graph, targets: Arc::default() }
     }
 
     pub(super) fn add_content(&self, content: &mut Vec<u8>) {

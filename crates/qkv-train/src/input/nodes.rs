@@ -28,7 +28,7 @@ pub(crate) struct NodeBatch {
     /// Features of which a node has few.
     pub(crate) sparse: Option<SparseNodes>,
     /// Numbers that each node has, `[nodes, dim]`.
-    pub(crate) dense: Vec<f32>,
+    pub(crate) dense: Arc<[f32]>,
     /// How many of these a node has.
     pub(crate) dim: usize,
     /// Which nodes are which graph's.
@@ -48,7 +48,7 @@ impl NodeBatch {
     /// What goes into a layer.
     pub(crate) fn input(&self, device: &Device) -> NodeInput {
         let shape = [self.offsets.tokens(), self.dim];
-        let dense = (self.dim > 0).then(|| Tensor::from_data(TensorData::new(self.dense.clone(), shape), device));
+        let dense = (self.dim > 0).then(|| Tensor::from_data(TensorData::new(self.dense.to_vec(), shape), device));
         NodeInput { sparse: self.sparse.clone(), dense }
     }
 }

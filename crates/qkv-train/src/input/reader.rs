@@ -123,7 +123,9 @@ impl Reader {
         if train.is_empty() {
             return Err(Error::Training(format!("{train_path}: none of its examples is of the train part")));
         }
-        let dev_read = match recipe.dev_path()? {
+        // Of one graph the dev nodes are in the same file.
+        let dev_path = recipe.dev_path()?.filter(|path| *path != train_path || !read.is_one_graph(wanted));
+        let dev_read = match dev_path {
             // What chooses the epoch is not what is learned from.
             Some(path) if path == train_path && of_part(Part::Dev).is_empty() => {
                 return Err(Error::Training(format!(
@@ -153,17 +155,17 @@ impl Reader {
             return Err(Error::Training(format!("{name}: none of its examples is of the dev part")));
         }
         let mut train = share(recipe, &read.items, train, wanted);
-        let mut dev = dev;
-        let one_graph = match &read.media {
-            Media::Graphs(graphs, _) if wanted == Wants::Each && graphs.len() == 1 && dev_read.is_none() => {
-                (train, dev) = (vec![0], vec![0]);
-                Some(graphs.clone())
-            }
-            _ => None,
+        if read.is_one_graph(wanted) {
+            train = vec![0];
+        }
+        let nodes_of = |read: &Read, part, dev_elsewhere| match &read.media {
+            Media::Graphs(graphs, _) if wanted == Wants::Each => graphs::nodes_of(recipe, graphs, part, dev_elsewhere),
+            _ => Ok(None),
         };
-        let nodes_of = |part| match &one_graph {
-            Some(graphs) => graphs::nodes_of(recipe, graphs, part, false),
-            None => Ok(None),
+        let of_train = nodes_of(&read, Part::Train, dev_read.is_some())?;
+        let of_dev = match &dev_read {
+            Some((_, other)) => nodes_of(other, Part::Dev, true)?,
+            None => nodes_of(&read, Part::Dev, false)?,
         };
         let texts = train.iter().filter_map(|&place| read.items[place].asked(wanted));
         let units = match recipe.input.kind {
@@ -172,15 +174,13 @@ impl Reader {
             }
             _ => None,
         };
-        let (of_train, of_dev) = (nodes_of(Part::Train)?, nodes_of(Part::Dev)?);
         let (reader, media) = read.media.settled(recipe, &train, units)?;
-        let usual = Taking { train: false, joins: true, wanted, nodes: None };
+        let usual = Taking { train: false, joins: true, wanted, nodes: of_dev };
         let taking = Taking { train: true, nodes: of_train, ..usual.clone() };
         let train = reader.examples(recipe, train_path, (&read.items, &media), train, taking)?;
         let dev = match dev_read {
             None => {
-                let taking = Taking { nodes: of_dev, ..usual };
-                let mut dev = reader.examples(recipe, train_path, (&read.items, &media), dev, taking)?;
+                let mut dev = reader.examples(recipe, train_path, (&read.items, &media), dev, usual)?;
                 // (they are those of the training set)
                 dev.warnings.clear();
                 dev

@@ -121,7 +121,7 @@ pub(super) fn read_rows(recipe: &Recipe, path: &str, purpose: Purpose, known: Op
         format,
         series: data.series.clone(),
         label: data.label.clone(),
-        split: column_of_parts(recipe),
+        split: column_of_parts(recipe).filter(|_| wants),
         columns: known.map(|known| known.columns.clone()).unwrap_or_default(),
         ignore: data.ignore.as_ref().map(|names| names.all().to_vec()).unwrap_or_default(),
         level: if recipe.model.task == Task::Tag { LabelLevel::Step } else { LabelLevel::Set },

@@ -6,7 +6,8 @@ use qkv_data::{Result, plan_in_order};
 use qkv_nn::layers::Pass;
 use rayon::prelude::*;
 
-use super::SegmentModel;
+use super::model::pixel_logits;
+use crate::each::EachModel;
 use crate::input::{Examples, Sets};
 use crate::metrics::Confusion;
 use crate::model::Detail;
@@ -34,18 +35,18 @@ impl Reached {
 }
 
 /// The class logits of a batch, `[tokens · patch², classes]`.
-pub(super) fn class_logits(model: &SegmentModel, sets: &Sets, indices: &[usize]) -> Vec<f32> {
+pub(super) fn class_logits(model: &EachModel, sets: &Sets, indices: &[usize], classes: usize) -> Vec<f32> {
     let batch = sets.batch(indices);
-    floats(qkv::awake(|| model.forward(&batch, &Pass::inference())).into_data())
+    floats(qkv::awake(|| pixel_logits(model, &batch, classes, &Pass::inference())).into_data())
 }
 
 /// Judges `model`, which gives the first `classes` classes, on sets with masks.
-pub(super) fn judge(model: &SegmentModel, sets: &Sets, classes: usize, batch_tokens: usize) -> Reached {
+pub(super) fn judge(model: &EachModel, sets: &Sets, classes: usize, batch_tokens: usize) -> Reached {
     // By (wanted, predicted), as dense as it is small: there are millions of pixels.
     let mut counts = vec![0_usize; 256 * classes];
     let (mut loss, mut counted) = (0.0, 0);
     for indices in plan_in_order(&sets.lengths(), batch_tokens) {
-        let class_logits = class_logits(model, sets, &indices);
+        let class_logits = class_logits(model, sets, &indices, classes);
         let wanted = sets.pixel_classes(&indices, None);
         let known = |&class: &u32| if (class as usize) < classes { class } else { NONE };
         let targets: Vec<u32> = wanted.iter().map(known).collect();

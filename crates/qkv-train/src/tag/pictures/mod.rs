@@ -1,6 +1,6 @@
 //! The task `tag` of pictures: a class for each pixel, N→N.
 //!
-//! [`SegmentModel`] is the model, [`SegmentTask`] trains it, [`Segmenter`] uses a finished one.
+//! [`SegmentTask`] trains, [`Segmenter`] uses a finished model.
 //!
 //! ```text
 //! picture ──patches──▶ [patches, patch² · channels] ──encoder──▶ [patches, d_model] ──linear──▶ [patches, patch² · classes]
@@ -17,6 +17,5 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use model::SegmentModel;
 pub use segmenter::Segmenter;
 pub use task::SegmentTask;

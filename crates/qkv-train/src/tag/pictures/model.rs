@@ -1,13 +1,11 @@
 //! Patches in, a row of class logits for each of their pixels out.
 
-use burn::module::Module;
 use burn::tensor::Tensor;
-use qkv::activation::Activation;
-use qkv_nn::layers::{Encoder, Init, Linear, Pass};
+use qkv_nn::layers::{Init, Pass};
 
-use crate::input::{Batch, InputEmbedding, InputSizes};
+use crate::each::EachModel;
+use crate::input::{Batch, InputSizes};
 use crate::recipe::Recipe;
-use crate::stack::{encoder_options, encoder_parameters};
 
 /// What of a model's size comes from the data.
 #[derive(Clone, Debug)]
@@ -18,48 +16,22 @@ pub(crate) struct SegmentSizes {
     pub(crate) classes: usize,
 }
 
-/// Embedding, encoder, and a linear layer to the classes of all pixels of a patch.
-#[derive(Module, Debug)]
-pub struct SegmentModel {
-    embedding: InputEmbedding,
-    encoder: Encoder,
-    head: Linear,
-    #[module(skip)]
-    pixels: usize,
-    #[module(skip)]
-    dropout: f32,
+/// A model with fresh parameters, whose vectors give the classes of all pixels of a patch.
+pub(crate) fn new_model(recipe: &Recipe, sizes: &SegmentSizes, init: &Init) -> EachModel {
+    EachModel::new(recipe, &sizes.input, pixels(recipe) * sizes.classes, init)
 }
 
-impl SegmentModel {
-    /// A model with fresh parameters.
-    pub(crate) fn new(recipe: &Recipe, sizes: &SegmentSizes, init: &Init) -> Self {
-        let pixels = pixels(recipe);
-        Self {
-            embedding: InputEmbedding::new(recipe, &sizes.input, init),
-            encoder: Encoder::new(&encoder_options(recipe, &sizes.input), init),
-            head: Linear::new(recipe.model.d_model, pixels * sizes.classes, init),
-            pixels,
-            dropout: recipe.training.dropout as f32,
-        }
-    }
+/// How many numbers [`new_model`] would make a model of, without making one.
+pub(crate) fn parameter_count(recipe: &Recipe, sizes: &SegmentSizes) -> u128 {
+    EachModel::parameter_count(recipe, &sizes.input, pixels(recipe) * sizes.classes)
+}
 
-    /// How many numbers [`SegmentModel::new`] would make a model of, without making one.
-    pub(crate) fn parameter_count(recipe: &Recipe, sizes: &SegmentSizes) -> u128 {
-        let (d, outputs) = (recipe.model.d_model as u128, (pixels(recipe) * sizes.classes) as u128);
-        InputEmbedding::parameter_count(recipe, &sizes.input)
-            + encoder_parameters(&encoder_options(recipe, &sizes.input))
-            + (d * outputs + outputs)
-    }
-
-    /// Class logits of the pixels of each vector, `[tokens · patch², classes]`: of a patch row by row, those beyond the edge of the
-    /// picture as well.
-    pub(crate) fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<2> {
-        let (x, layout) = self.embedding.forward(batch, &self.head.device());
-        let x = self.encoder.forward(pass.dropout(x, self.dropout), &layout, pass);
-        let of_patches = self.head.forward(x, Activation::Identity);
-        let [tokens, outputs] = of_patches.dims();
-        of_patches.reshape([tokens * self.pixels, outputs / self.pixels])
-    }
+/// Class logits of the pixels of each vector, `[tokens · patch², classes]`: of a patch row by row, those beyond the edge of the
+/// picture as well.
+pub(crate) fn pixel_logits(model: &EachModel, batch: &Batch, classes: usize, pass: &Pass) -> Tensor<2> {
+    let (of_patches, _) = model.forward(batch, pass);
+    let [tokens, outputs] = of_patches.dims();
+    of_patches.reshape([tokens * outputs / classes, classes])
 }
 
 /// Pixels of a patch.

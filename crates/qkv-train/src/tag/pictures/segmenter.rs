@@ -11,8 +11,9 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use super::judge::{by_classes, class_logits, judge, unseen_warnings};
-use super::model::SegmentModel;
+use super::model::new_model;
 use super::task::sizes;
+use crate::each::EachModel;
 use crate::error::{Error, Result};
 use crate::input::{Reader, Sets, Wants};
 use crate::longest::check_longest;
@@ -27,7 +28,7 @@ pub struct Segmenter {
     recipe: Recipe,
     reader: Reader,
     classes: Vec<String>,
-    model: SegmentModel,
+    model: EachModel,
 }
 
 impl Segmenter {
@@ -41,7 +42,7 @@ impl Segmenter {
             .and_then(|classes| serde_json::from_value(classes.clone()).ok())
             .filter(|classes: &Vec<String>| (1..=255).contains(&classes.len()))
             .ok_or_else(|| broken("it does not name the classes of pixels".into()))?;
-        let model = SegmentModel::new(&recipe, &sizes(&reader, classes.len()), &Init::new(0, &Device::flex()));
+        let model = new_model(&recipe, &sizes(&reader, classes.len()), &Init::new(0, &Device::flex()));
         let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
         Ok(Self { recipe, reader, classes, model: model.valid() })
     }
@@ -96,7 +97,7 @@ impl Segmenter {
     pub(super) fn masks(&self, sets: &Sets, indices: &[usize]) -> Vec<Mask> {
         let Some(album) = sets.album() else { return Vec::new() };
         let patch = album.pictures.options().patch;
-        let class_logits = class_logits(&self.model, sets, indices);
+        let class_logits = class_logits(&self.model, sets, indices, self.classes.len());
         // There are 255 classes at most.
         let best: Vec<u8> = class_logits.par_chunks_exact(self.classes.len()).map(|row| argmax(row) as u8).collect();
         let mut rest = best.as_slice();

@@ -8,7 +8,8 @@ use qkv_nn::ops::cross_entropy;
 use serde_json::json;
 
 use super::judge::{by_classes, judge, pixels_of_classes, unseen_warnings};
-use super::model::{SegmentModel, SegmentSizes};
+use super::model::{SegmentSizes, new_model, parameter_count, pixel_logits};
+use crate::each::EachModel;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::input::{Data, Reader, Sets, Wants, check_lengths};
@@ -67,7 +68,7 @@ impl SegmentTask {
         warnings.extend(unseen_warnings(&dev.name, &dev_names, classes.len(), &dev.sets));
         check_lengths(recipe, &train)?;
         let sizes = sizes(&reader, classes.len());
-        let needed = SegmentModel::parameter_count(recipe, &sizes).saturating_mul(BYTES_PER_PARAMETER);
+        let needed = parameter_count(recipe, &sizes).saturating_mul(BYTES_PER_PARAMETER);
         memory::check(needed, "lower model.d_model, model.d_ff, model.layers or input.patch")?;
         let (train, dev) = (train.sets, dev.sets);
         let lengths = train.lengths();
@@ -119,11 +120,11 @@ impl Prepared for SegmentTask {
 }
 
 impl Task for SegmentTask {
-    type Model = SegmentModel;
+    type Model = EachModel;
     type Example = usize;
 
-    fn new_model(&self, init: &Init) -> SegmentModel {
-        SegmentModel::new(&self.recipe, &self.sizes, init)
+    fn new_model(&self, init: &Init) -> EachModel {
+        new_model(&self.recipe, &self.sizes, init)
     }
 
     fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
@@ -135,14 +136,15 @@ impl Task for SegmentTask {
         self.lengths[*example]
     }
 
-    fn loss(&self, model: &SegmentModel, examples: &[usize], key: Key) -> Tensor<1> {
+    fn loss(&self, model: &EachModel, examples: &[usize], key: Key) -> Tensor<1> {
         let training = &self.recipe.training;
-        let class_logits = model.forward(&self.train.training_batch(examples, training, key), &Pass::training(key));
+        let batch = self.train.training_batch(examples, training, key);
+        let class_logits = pixel_logits(model, &batch, self.classes.len(), &Pass::training(key));
         let targets = self.train.pixel_classes(examples, Some(key));
         cross_entropy(class_logits, targets.into(), training.label_smoothing as f32)
     }
 
-    fn evaluate(&self, model: &SegmentModel) -> Scores {
+    fn evaluate(&self, model: &EachModel) -> Scores {
         let reached = judge(model, &self.dev, self.classes.len(), self.recipe.decoding.batch_tokens);
         Scores { loss: reached.loss, metrics: reached.metrics() }
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::judge::judge;
-use super::model::SegmentSizes;
+use super::model::{SegmentSizes, new_model, parameter_count};
 use super::*;
 use crate::input::InputSizes;
 use crate::model::{FileKind, Model, Overrides, Style};
@@ -78,8 +78,8 @@ fn parameters_are_counted_without_making_them() {
             let recipe = recipe(Path::new("x"), &[mixer, &[patch]].concat());
             let dim = 3 * recipe.input.patch * recipe.input.patch;
             let sizes = SegmentSizes { input: InputSizes { dim, ..InputSizes::default() }, classes: 5 };
-            let model = SegmentModel::new(&recipe, &sizes, &Init::new(1, &Device::flex()));
-            assert_eq!(SegmentModel::parameter_count(&recipe, &sizes), model.num_params() as u128, "{mixer:?} {patch}");
+            let model = new_model(&recipe, &sizes, &Init::new(1, &Device::flex()));
+            assert_eq!(parameter_count(&recipe, &sizes), model.num_params() as u128, "{mixer:?} {patch}");
         }
     }
 }
