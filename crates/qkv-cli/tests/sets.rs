@@ -244,3 +244,57 @@ fn a_graph_of_its_own_chooses_the_epoch_and_no_test_node_is_learned_from() {
     let other = ring(&room, "other");
     assert!(counted(&["--dev", &other]) == alone);
 }
+
+#[test]
+fn several_columns_are_learned_at_once_and_rows_may_lack_some() {
+    let room = Room::new();
+    let mut draw = Draw::new(9);
+    let mut lines = String::from("smiles,carbons,oxygens,alcohol,gone\n");
+    for number in 0..80 {
+        let (carbons, oxygen) = (1 + draw.below(8), draw.below(2));
+        let smiles = format!("{}{}", "C".repeat(carbons), ["", "O"][oxygen]);
+        // Every third row is without one of them.
+        let shown = |column: usize, value: String| if number % 6 == 2 * column { String::new() } else { value };
+        let _ = writeln!(
+            lines,
+            "{smiles},{},{},{},",
+            shown(0, carbons.to_string()),
+            shown(1, (10 * oxygen).to_string()),
+            shown(2, ["no", "yes"][oxygen].into())
+        );
+    }
+    let (data, out) = (room.write("m.csv", lines), room.name("model"));
+    let settings = ["data.label=[carbons, oxygens]", "data.split=random", "model.pooling=sum", "training.epochs=80"];
+    done(&small("molecule", "regress", &data, &out, &settings));
+    let result = json(&done(&["evaluate", &out, &data, "--json", "--split", "train"]));
+    let [carbons, oxygens] = [0, 1].map(|place| result["targets"][place].clone());
+    assert_eq!((&carbons["name"], &oxygens["name"]), (&"carbons".into(), &"oxygens".into()));
+    assert!(carbons["r2"].as_f64() > Some(0.8) && oxygens["r2"].as_f64() > Some(0.8), "{result}");
+    assert!(carbons["examples"].as_u64() < result["examples"].as_u64(), "{result}");
+    let asked = room.write("asked.smi", "CCCCO\nCC\n");
+    let answers = done(&["predict", &out, &asked]);
+    let numbers: Vec<Vec<f64>> =
+        answers.lines().map(|line| line.split('\t').take(2).map(|number| number.parse().unwrap()).collect()).collect();
+    assert!(numbers[0][1] > numbers[1][1] + 5.0 && numbers[0][0] > numbers[1][0], "{answers}");
+    let object: Vec<serde_json::Value> = done(&["predict", &out, &asked, "--json"]).lines().map(json).collect();
+    assert_eq!(object[0]["answers"]["carbons"]["value"].as_f64(), Some(numbers[0][0]), "{object:?}");
+    // Labels, of a table; a column that is learned is none that is looked at.
+    let out = room.name("labels");
+    let settings = ["data.label=[alcohol, oxygens]", "data.ignore=[gone]"];
+    done(&small("table", "classify", &data, &out, &settings));
+    let result = json(&done(&["evaluate", &out, &data, "--json"]));
+    assert!(result["targets"][1]["roc_auc"].is_number() && result["accuracy"].is_number(), "{result}");
+    let answers: Vec<serde_json::Value> = done(&["predict", &out, &data, "--json"]).lines().map(json).collect();
+    assert_eq!(answers.len(), 80);
+    assert!(answers.iter().all(|answer| answer["answers"]["alcohol"]["label"].is_string()), "{answers:?}");
+    let never = room.name("never");
+    let refused = |kind: &str, settings: &[&str], status: i32, wanted: &[&str]| {
+        assert_refused(&qkv(&small(kind, "classify", &data, &never, settings)), status, wanted);
+    };
+    refused("molecule", &["data.label=[alcohol, alcohl]"], 1, &["alcohl", "did you mean"]);
+    refused("molecule", &["data.label=[alcohol, gone]"], 1, &["column `gone`"]);
+    refused("molecule", &["data.label=[alcohol, alcohol]"], 2, &["twice"]);
+    refused("vectors", &["data.label=[alcohol, gone]"], 2, &["data.label"]);
+    refused("molecule", &["data.label=[alcohol, carbons]", "training.metric=roc_auc"], 1, &["two labels"]);
+    assert!(!room.path("never").exists());
+}

@@ -109,7 +109,8 @@ pub struct MoleculeOptions {
     pub part: Option<String>,
     /// The encoding; `None` is UTF-8.
     pub encoding: Option<String>,
-    /// Whether a molecule needs one target at least. If not, targets that are there are read all the same.
+    /// Whether a molecule needs one target at least. If not, targets that are there are read all the same; a column that is
+    /// named has to be there in any case.
     pub need_targets: bool,
     /// The most atoms that a molecule may have, hydrogens counted by their neighbours aside.
     pub max_atoms: usize,
@@ -436,8 +437,6 @@ impl Table {
         for name in &options.targets {
             match Role::named_among(name, names) {
                 Some(place) => targets.push(place),
-                // Where none is needed it need not be there.
-                None if !options.need_targets => {}
                 None => return Err(options.target_role(Some(name)).not_there(name, self.kind(), names)),
             }
         }

@@ -9,7 +9,7 @@
 //! - **Missing values**: an empty field, null, a key that an object lacks, and the words of [`MISSING`](crate::numbers::MISSING)
 //!   (`NA`, `nan`, `?` and the like). Missing is a state of its own, not a number and not a category.
 //! - **Labels and parts**: the label is the column that is named, or the first of `label`, `class`, `category`, `target`, `y`
-//!   that is there. A column `split` says `train`, `dev` or `test`, or nothing, which is as `train`.
+//!   that is there. Several columns may be named, and a row then needs a label in one of them. A column `split` says `train`, `dev` or `test`, or nothing, which is as `train`.
 //! - **Schema**: a column is of numbers if all that is there in the training part is a number, else of categories. See
 //!   [`TableSchema`].
 //!
@@ -55,21 +55,21 @@ pub(crate) const USUAL_LABEL: [&str; 5] = ["label", "class", "category", "target
 pub struct TableOptions {
     /// The format; `None` tells it by ending and beginning.
     pub format: Option<TableFormat>,
-    /// The column of the label; `None` takes the first that has a usual name. To read data for a model that is trained,
-    /// name the [target](TableSchema::target) of its schema, so that no feature is taken for the label.
-    pub label: Option<String>,
+    /// The columns of the labels; if none is named, the first that has a usual name. To read data for a model that is trained,
+    /// name the [targets](TableSchema::targets) of its schema, so that no feature is taken for a label.
+    pub labels: Vec<String>,
     /// The column of the part; `None` takes one that is called `split`.
     pub split: Option<String>,
     /// The encoding of a text; `None` is UTF-8.
     pub encoding: Option<String>,
-    /// Whether a row without a label is an error. If not, the column of the label may be missing altogether.
+    /// Whether a row without any label is an error. If not, the columns of labels may be missing altogether.
     pub need_labels: bool,
 }
 
 impl Default for TableOptions {
     /// For training: any format, labels needed.
     fn default() -> Self {
-        Self { format: None, label: None, split: None, encoding: None, need_labels: true }
+        Self { format: None, labels: Vec::new(), split: None, encoding: None, need_labels: true }
     }
 }
 
@@ -78,9 +78,10 @@ impl Default for TableOptions {
 pub struct Table {
     name: String,
     columns: Vec<Column>,
-    target: Option<String>,
+    /// The columns of labels that are there, and the labels of each.
+    targets: Vec<String>,
+    labels: Vec<GivenLabels>,
     split: Option<String>,
-    labels: GivenLabels,
     parts: Option<Vec<ListedPart>>,
     lines: Vec<usize>,
 }
@@ -120,9 +121,9 @@ pub fn read_table(source: impl Into<Source>, options: &TableOptions) -> Result<T
     let mut table = Table {
         name: source.name(),
         columns: Vec::new(),
-        target: None,
+        targets: Vec::new(),
+        labels: vec![GivenLabels::default(); roles.labels.len()],
         split: None,
-        labels: GivenLabels::default(),
         parts: None,
         lines: Vec::new(),
     };
@@ -139,10 +140,11 @@ pub fn read_table(source: impl Into<Source>, options: &TableOptions) -> Result<T
             "write a row below the names of the columns",
         ));
     }
-    if options.need_labels && roles.label.is_none() {
-        return Err(records.refuse(records.header_line(), no_label_column(&records, &roles)));
+    if let (true, Some((role, _))) = (options.need_labels, roles.labels.iter().find(|(_, place)| place.is_none())) {
+        return Err(records.refuse(records.header_line(), no_label_column(&records, role)));
     }
-    if let Some(row) = table.labels.iter().position(|label| options.need_labels && label.is_none()) {
+    let has_none = |row: &usize| table.labels.iter().all(|labels| labels.get(*row).is_none());
+    if let Some(row) = (0..table.len()).find(|row| options.need_labels && has_none(row)) {
         let mend = "write one, or name another column in data.label";
         return Err(Error::malformed(
             &table.name,
@@ -151,27 +153,29 @@ pub fn read_table(source: impl Into<Source>, options: &TableOptions) -> Result<T
             mend,
         ));
     }
-    let name_of = |place: Option<usize>| place.and_then(|place| records.names().get(place).cloned());
-    (table.target, table.split) = (name_of(roles.label), name_of(roles.split));
+    let name_of = |place: usize| records.names().get(place).cloned();
+    table.targets = roles.labels.iter().filter_map(|(_, place)| place.and_then(name_of)).collect();
+    let mut is_there = roles.labels.iter().map(|(_, place)| place.is_some());
+    table.labels.retain(|_| is_there.next().unwrap_or_default());
+    table.split = roles.split.and_then(name_of);
     if roles.split.is_none() && options.split.is_some() {
         return Err(records.lacks(options.split.as_deref().unwrap_or_default(), records.header_line()));
     }
     Ok(table)
 }
 
-fn no_label_column(records: &Records, roles: &Roles) -> Refusal {
+fn no_label_column(records: &Records, role: &Role) -> Refusal {
     let names: Vec<&str> = records.names().iter().map(String::as_str).collect();
-    match &roles.label_role.column {
-        Some(name) => roles.label_role.not_there(name, records.kind(), &names),
-        None => roles.label_role.none_found(records.kind(), &names),
+    match &role.column {
+        Some(name) => role.not_there(name, records.kind(), &names),
+        None => role.none_found(records.kind(), &names),
     }
 }
 
 /// Which column plays which role.
 struct Roles {
-    label_role: Role,
+    labels: Vec<(Role, Option<usize>)>,
     split_role: Role,
-    label: Option<usize>,
     split: Option<usize>,
     /// How many columns were there when they were chosen.
     known: usize,
@@ -179,10 +183,14 @@ struct Roles {
 
 impl Roles {
     fn new(options: &TableOptions) -> Self {
+        let label =
+            |column: Option<&String>| (Role { name: "label", usual: &USUAL_LABEL, column: column.cloned() }, None);
         Self {
-            label_role: Role { name: "label", usual: &USUAL_LABEL, column: options.label.clone() },
+            labels: match &options.labels[..] {
+                [] => vec![label(None)],
+                names => names.iter().map(|name| label(Some(name))).collect(),
+            },
             split_role: Role { name: "split", usual: &["split"], column: options.split.clone() },
-            label: None,
             split: None,
             known: 0,
         }
@@ -191,8 +199,8 @@ impl Roles {
     /// Chooses again when there are more columns: of JSON another may be the likelier one, but what has been taken for the
     /// label stays it.
     fn choose(&mut self, records: &Records, options: &TableOptions, line: usize) -> Result<()> {
-        if self.label.is_none() {
-            self.label = match records.place_of(&self.label_role, line) {
+        for (role, place) in self.labels.iter_mut().filter(|(_, place)| place.is_none()) {
+            *place = match records.place_of(role, line) {
                 // Data to predict from has no label.
                 Err(_) if !options.need_labels => None,
                 found => found?,
@@ -222,14 +230,15 @@ impl Table {
             self.columns.push(Column { name: name.clone(), ends, ..Column::default() });
         }
         for (place, column) in self.columns.iter_mut().enumerate() {
-            let has_role = roles.label == Some(place) || roles.split == Some(place);
+            let has_role = roles.split == Some(place) || roles.labels.iter().any(|(_, label)| *label == Some(place));
             column.push(if has_role { "" } else { records.field(place) });
             if let Some(kind) = records.nested(place) {
                 column.nested.get_or_insert((line, kind));
             }
         }
-        let label = roles.label.map(|place| records.field(place)).filter(|label| !label.is_empty());
-        self.labels.push(label, line);
+        for (labels, (_, place)) in self.labels.iter_mut().zip(&roles.labels) {
+            labels.push(place.map(|place| records.field(place)).filter(|label| !label.is_empty()), line);
+        }
         if let Some(split) = roles.split {
             let part = part_of(records.field(split)).map_err(|refusal| records.refuse(line, refusal))?;
             self.parts.get_or_insert_with(|| vec![ListedPart::Train; self.lines.len()]).push(part);
@@ -256,25 +265,25 @@ impl Table {
         &self.name
     }
 
-    /// The columns that may be features, in their order: all but those of label and part.
+    /// The columns that may be features, in their order: all but those of labels and part.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.features().map(|column| column.name.as_str())
     }
 
     fn features(&self) -> impl Iterator<Item = &Column> {
-        let has_role = |name: &String| Some(name) == self.target.as_ref() || Some(name) == self.split.as_ref();
+        let has_role = |name: &String| self.targets.contains(name) || Some(name) == self.split.as_ref();
         self.columns.iter().filter(move |column| !has_role(&column.name))
     }
 
-    /// The column of the label, if there is one.
+    /// The columns of labels that are there, in the order in which they were named.
     #[must_use]
-    pub fn target(&self) -> Option<&str> {
-        self.target.as_deref()
+    pub fn targets(&self) -> &[String] {
+        &self.targets
     }
 
-    /// The label of each row.
+    /// The labels of all rows, for each of the [`targets`](Self::targets).
     #[must_use]
-    pub fn labels(&self) -> &GivenLabels {
+    pub fn labels(&self) -> &[GivenLabels] {
         &self.labels
     }
 

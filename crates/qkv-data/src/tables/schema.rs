@@ -71,7 +71,7 @@ pub enum FeatureKind {
 #[serde(try_from = "SchemaParts", into = "SchemaParts")]
 pub struct TableSchema {
     features: Vec<Feature>,
-    target: Option<String>,
+    targets: Vec<String>,
     /// The first embedding row of each column, and how many there are in all.
     starts: Vec<u32>,
     /// The embedding row of each category, for each column.
@@ -81,19 +81,19 @@ pub struct TableSchema {
 #[derive(Serialize, Deserialize)]
 struct SchemaParts {
     features: Vec<Feature>,
-    target: Option<String>,
+    targets: Vec<String>,
 }
 
 impl From<TableSchema> for SchemaParts {
     fn from(schema: TableSchema) -> Self {
-        Self { features: schema.features, target: schema.target }
+        Self { features: schema.features, targets: schema.targets }
     }
 }
 
 impl TryFrom<SchemaParts> for TableSchema {
     type Error = String;
 
-    fn try_from(SchemaParts { features, target }: SchemaParts) -> std::result::Result<Self, String> {
+    fn try_from(SchemaParts { features, targets }: SchemaParts) -> std::result::Result<Self, String> {
         let names: HashSet<&str> = features.iter().map(|feature| feature.name.as_str()).collect();
         if features.is_empty() || names.len() < features.len() {
             return Err("there is no column, or one twice".to_owned());
@@ -120,7 +120,7 @@ impl TryFrom<SchemaParts> for TableSchema {
             starts.push(end);
             category_rows.push(rows);
         }
-        Ok(Self { features, target, starts, category_rows })
+        Ok(Self { features, targets, starts, category_rows })
     }
 }
 
@@ -163,7 +163,7 @@ impl TableSchema {
             let kind = kind_of(table, column, train, is_categorical, options.min_count)?;
             features.push(Feature { name: column.name.clone(), kind });
         }
-        let parts = SchemaParts { features, target: table.target.clone() };
+        let parts = SchemaParts { features, targets: table.targets.clone() };
         parts.try_into().map_err(|what: String| {
             let mend = "beside label and split there has to be a column that is not ignored";
             Error::unusable(&table.name, what, mend)
@@ -188,10 +188,10 @@ impl TableSchema {
         self.starts[self.features.len()] as usize
     }
 
-    /// The column of the label in the training data, if it had one.
+    /// The columns of labels in the training data, if it had such.
     #[must_use]
-    pub fn target(&self) -> Option<&str> {
-        self.target.as_deref()
+    pub fn targets(&self) -> &[String] {
+        &self.targets
     }
 
     /// What the row `row` of the embedding stands for, to be shown: `age`, `colour = red`, `colour unseen`, `age missing`.
@@ -268,7 +268,7 @@ fn find<'table>(table: &'table Table, feature: &Feature) -> Result<&'table Colum
     let names: Vec<&str> = table.columns().collect();
     let Some(place) = Role::named_among(&feature.name, &names) else {
         let what = format!("there is no column {}, which the model was trained with", quote(&feature.name));
-        let taken = [&table.target, &table.split].into_iter().flatten().find(|name| **name == feature.name);
+        let taken = table.targets.iter().chain(&table.split).find(|name| **name == feature.name);
         let mend = match taken {
             Some(_) => "it was taken for the label or the part: name the columns of these in data.label and data.split"
                 .to_owned(),

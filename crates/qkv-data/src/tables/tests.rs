@@ -75,9 +75,9 @@ fn a_table_has_features_labels_and_parts() {
     let (_folder, path) = written("a.csv", CSV);
     let table = read_table(&path, &TableOptions::default()).unwrap();
     assert_eq!(table.columns().collect::<Vec<_>>(), ["age", "colour"]);
-    assert_eq!((table.target(), table.len(), table.lines()), (Some("label"), 4, &[2, 3, 4, 5][..]));
+    assert_eq!((table.targets(), table.len(), table.lines()), (&["label".to_owned()][..], 4, &[2, 3, 4, 5][..]));
     assert_eq!(table.parts(), Some(&[Train, Dev, Train, Test][..]));
-    assert_eq!(table.labels().iter().collect::<Vec<_>>(), [Some("yes"), Some("no"), Some("no"), Some("yes")]);
+    assert_eq!(table.labels()[0].iter().collect::<Vec<_>>(), [Some("yes"), Some("no"), Some("no"), Some("yes")]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_schema_says_what_columns_are() {
     let kinds: Vec<FeatureKind> = schema.features().iter().map(|feature| feature.kind.clone()).collect();
     let number = FeatureKind::Number { mean: 2.0, deviation: 1.0 };
     assert_eq!(kinds, [number, category(&["x", "y"]), category(&["1", "b"]), category(&["7", "8"]), category(&[])]);
-    assert_eq!((schema.width(), schema.rows(), schema.target()), (5, 2 + 4 + 4 + 4 + 2, Some("label")));
+    assert_eq!((schema.width(), schema.rows(), schema.targets()), (5, 2 + 4 + 4 + 4 + 2, &["label".to_owned()][..]));
     let names: Vec<String> = (0..schema.rows()).filter_map(|row| schema.row_name(row)).collect();
     assert_eq!(names[..6], ["n", "n missing", "c unseen", "c missing", "c = x", "c = y"]);
     assert_eq!((names.len(), schema.row_name(16)), (16, None));
@@ -154,14 +154,14 @@ fn columns_are_found_by_name_in_any_order() {
     let what = message(schema.encode(&table("class\n1\n")));
     assert!(what.contains("it was taken for the label"), "{what}");
     let (_folder, path) = written("a.csv", "class\n1\n");
-    let options = TableOptions { label: Some("label".into()), need_labels: false, ..TableOptions::default() };
+    let options = TableOptions { labels: vec!["label".into()], need_labels: false, ..TableOptions::default() };
     assert!(schema.encode(&read_table(&path, &options).unwrap()).is_ok());
 }
 
 #[test]
 fn malformed_tables_are_refused_by_line() {
     let needed = TableOptions::default();
-    let named = |label: &str| TableOptions { label: Some(label.into()), ..TableOptions::default() };
+    let named = |label: &str| TableOptions { labels: vec![label.into()], ..TableOptions::default() };
     for (name, text, options, what) in [
         ("a.csv", "", &needed, "there is no row in it"),
         ("a.csv", "a,label\n", &needed, "there is no row in it"),
@@ -280,4 +280,23 @@ proptest! {
             prop_assert!(mean.abs() < 1e-4);
         }
     }
+}
+
+#[test]
+fn several_columns_may_be_labels_and_a_row_needs_one_of_them() {
+    let (_folder, path) = written("a.csv", "n,p,q\n1,a,0.5\n2,,1.5\n3,b,\n");
+    let options = TableOptions { labels: vec!["q".into(), "p".into()], ..TableOptions::default() };
+    let table = read_table(&path, &options).unwrap();
+    assert_eq!(table.targets(), ["q", "p"]);
+    assert_eq!(table.columns().collect::<Vec<_>>(), ["n"]);
+    let labels: Vec<Vec<_>> = table.labels().iter().map(|labels| labels.iter().collect()).collect();
+    assert_eq!(labels, [[Some("0.5"), Some("1.5"), None], [Some("a"), None, Some("b")]]);
+    // To predict from, none of them has to be there, and one alone is no feature.
+    let (_folder, path) = written("b.csv", "n,p\n1,a\n");
+    let asked = TableOptions { need_labels: false, ..options.clone() };
+    let table = read_table(&path, &asked).unwrap();
+    assert_eq!((table.targets(), table.labels().len()), (&["p".to_owned()][..], 1));
+    assert!(message(read_table(&path, &options)).contains("no column \"q\" (data.label)"));
+    let (_folder, path) = written("c.csv", "n,p,q\n1,a,0.5\n2,,\n");
+    assert!(message(read_table(&path, &options)).contains("c.csv:3: there is no label"));
 }

@@ -1,4 +1,4 @@
-//! What is said of a text: one of some labels, or a number.
+//! What is said of a text: one of some labels, a number, or several such at once.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,9 @@ use qkv_data::{LabelledText, Labels, UnseenLabel, numbers};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::several::{self, Known, Target};
 use crate::error::{Error, Result};
+use crate::input::Examples;
 use crate::metrics::mean_and_deviation;
 use crate::recipe::Task;
 
@@ -17,6 +19,8 @@ pub(super) enum Answers {
     Classes(Labels),
     /// A number on this scale.
     Numbers(Scale),
+    /// One for each of several columns, which are learned at once.
+    Several(Vec<Target>),
 }
 
 /// Numbers as a model gives them: so many deviations from the mean of what it was trained on. Whatever the unit of the
@@ -60,6 +64,8 @@ pub(super) enum Wanted {
     },
     /// A number for each text.
     Numbers(Vec<f64>),
+    /// Of each of several columns what is wanted of the texts that have it.
+    Several(Vec<Known>),
 }
 
 impl Wanted {
@@ -70,11 +76,49 @@ impl Wanted {
                 Self::Classes { ids: places.iter().map(|&place| ids[place]).collect(), names: names.clone() }
             }
             Self::Numbers(numbers) => Self::Numbers(places.iter().map(|&place| numbers[place]).collect()),
+            Self::Several(known) => Self::Several(known.iter().map(|known| known.some(places)).collect()),
+        }
+    }
+}
+
+impl Wanted {
+    /// All of it, for a fingerprint.
+    pub(super) fn add_content(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Classes { ids, .. } => content.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+            Self::Numbers(numbers) => content.extend(numbers.iter().flat_map(|x| x.to_le_bytes())),
+            Self::Several(known) => known.iter().for_each(|known| {
+                content.extend(known.places.iter().flat_map(|place| (*place as u64).to_le_bytes()));
+                known.wanted.add_content(content);
+            }),
         }
     }
 }
 
 impl Answers {
+    /// What there is to be learned from `examples`; `columns` names what is learned where it is several.
+    ///
+    /// # Errors
+    /// As for [`Answers::build`], of any of them.
+    pub(super) fn of(task: Task, columns: &[String], examples: &Examples) -> Result<Self> {
+        match examples.targets.is_empty() {
+            true => Self::build(task, &examples.labelled, &examples.name),
+            false => several::targets(task, columns, examples).map(Self::Several),
+        }
+    }
+
+    /// What is wanted of `examples`; beside it what the user should know, a line each.
+    ///
+    /// # Errors
+    /// As for [`Answers::wanted`], of any of several things.
+    pub(super) fn wanted_of(&self, examples: &Examples) -> Result<(Wanted, Vec<String>)> {
+        if let Self::Several(targets) = self {
+            return several::known(targets, examples).map(|(known, told)| (Wanted::Several(known), told));
+        }
+        let (wanted, unseen) = self.wanted(&examples.labelled, &examples.name)?;
+        Ok((wanted, unseen_warnings(&unseen, &examples.name).collect()))
+    }
+
     /// What there is to be learned from `texts`, which messages call `name`.
     ///
     /// # Errors
@@ -95,6 +139,16 @@ impl Answers {
         match self {
             Self::Classes(labels) => labels.len(),
             Self::Numbers(_) => 1,
+            Self::Several(targets) => targets.iter().map(|target| target.answers.outputs()).sum(),
+        }
+    }
+
+    /// How many labels there are of each thing that is told in labels.
+    pub(super) fn widths(&self) -> Vec<usize> {
+        match self {
+            Self::Classes(labels) => vec![labels.len()],
+            Self::Numbers(_) => Vec::new(),
+            Self::Several(targets) => targets.iter().flat_map(|target| target.answers.widths()).collect(),
         }
     }
 
@@ -106,6 +160,7 @@ impl Answers {
         let labels = match self {
             Self::Numbers(_) => return Ok((Wanted::Numbers(numbers(texts, name)?), Vec::new())),
             Self::Classes(labels) => labels,
+            Self::Several(_) => unreachable!("several things are asked for one by one"),
         };
         let mut unseen: Vec<UnseenLabel> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
@@ -135,6 +190,7 @@ impl Answers {
         match self {
             Self::Classes(labels) => json!({ "labels": labels }),
             Self::Numbers(scale) => json!({ "scale": scale }),
+            Self::Several(targets) => json!({ "targets": several::to_json(targets) }),
         }
     }
 
@@ -143,6 +199,9 @@ impl Answers {
     /// # Errors
     /// Says what is wrong with it.
     pub(super) fn from_json(task: Task, value: &Value) -> std::result::Result<Self, String> {
+        if let Some(targets) = value.get("targets") {
+            return several::from_json(task, targets).map(Self::Several);
+        }
         let part = |name: &str| value.get(name).cloned().ok_or(format!("it has no {name}"));
         if task == Task::Regress {
             let scale: Scale = serde_json::from_value(part("scale")?).map_err(|e| e.to_string())?;

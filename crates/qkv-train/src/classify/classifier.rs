@@ -9,9 +9,10 @@ use qkv_data::{Codec, EncodedSentences, Group, LabelledOptions, read_labelled};
 use qkv_nn::layers::Init;
 use serde_json::Value;
 
-use super::answers::{Answers, Wanted, unseen_warnings};
+use super::answers::{Answers, Wanted};
 use super::judge::{by_group, judge, outputs, outputs_of};
 use super::model::{ClassifyModel, ClassifySizes};
+use super::several::{Target, ranges};
 use super::task::labelled_options;
 use crate::error::Result;
 use crate::input::{Examples, Reader, Sets, Units, Wants, nouns};
@@ -19,7 +20,7 @@ use crate::longest::check_longest;
 use crate::model::{FileKind, Judgement};
 use crate::model_dir::ModelDir;
 use crate::numbers::argmax;
-use crate::recipe::{InputKind, Recipe};
+use crate::recipe::{InputKind, Recipe, Task};
 
 /// A model with what it needs to be used.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub enum Prediction<'a> {
     },
     /// A number, in the unit of those that were learned from.
     Value(f64),
+    /// Each of several columns that were learned at once, with what is said of it.
+    Several(Vec<(&'a str, Prediction<'a>)>),
 }
 
 impl Classifier {
@@ -89,7 +92,7 @@ impl Classifier {
 
     /// Whether it answers with labels, not with numbers.
     pub(super) fn gives_labels(&self) -> bool {
-        matches!(self.answers, Answers::Classes(_))
+        self.recipe.model.task == Task::Classify
     }
 
     /// Judges the model on examples with their labels or numbers; on those of the part `part` where data has parts.
@@ -104,11 +107,11 @@ impl Classifier {
             start = Instant::now();
             let encoded = self.reader.texts(&texts.iter().map(|text| &text.text).collect::<Vec<_>>());
             warnings.extend(unknown_warning(data, unknown_texts(&encoded), texts.len()));
-            Examples { labelled: texts, sets: Sets::Texts(encoded), name: data.to_string(), warnings: Vec::new() }
+            Examples::new(texts, Sets::Texts(encoded), data)
         } else {
             self.reader.read(&self.recipe, data, part, Wants::Labels)?
         };
-        let (wanted, unseen) = self.answers.wanted(&examples.labelled, data)?;
+        let (wanted, told) = self.answers.wanted_of(&examples)?;
         check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
         let outputs = self.outputs(&examples.sets);
         let reached = judge(&outputs, &self.answers, &wanted);
@@ -119,7 +122,7 @@ impl Classifier {
             remarks.push(("accuracy", format!("{} of {} {noun}", confusion.right(), confusion.examples())));
         }
         warnings.extend(examples.warnings.iter().cloned());
-        warnings.splice(0..0, unseen_warnings(&unseen, data));
+        warnings.splice(0..0, told);
         let groups: Vec<Option<Group>> = examples.labelled.iter().map(|example| example.group).collect();
         let groups = by_group(&outputs, &self.answers, &wanted, &groups);
         let details = reached.detail().into_iter().chain(groups).collect();
@@ -153,13 +156,7 @@ impl Classifier {
     }
 
     fn prediction(&self, outputs: &[f32]) -> Prediction<'_> {
-        match &self.answers {
-            Answers::Numbers(scale) => Prediction::Value(scale.rounded(outputs[0])),
-            Answers::Classes(labels) => Prediction::Label {
-                label: labels.name(argmax(outputs)).unwrap_or_default(),
-                probabilities: labels.names().iter().map(String::as_str).zip(softmax(outputs)).collect(),
-            },
-        }
+        prediction(&self.answers, outputs)
     }
 
     fn outputs(&self, sets: &Sets) -> Vec<f32> {
@@ -183,6 +180,23 @@ impl Classifier {
     /// How files are read of which nothing but the texts is wanted.
     pub(super) fn prediction_options(&self, kind: FileKind) -> Result<LabelledOptions> {
         Ok(LabelledOptions { need_labels: false, keep_blank: true, ..self.options(kind, Part::Test)? })
+    }
+}
+
+/// What the outputs for one example say.
+fn prediction<'a>(answers: &'a Answers, outputs: &[f32]) -> Prediction<'a> {
+    match answers {
+        Answers::Numbers(scale) => Prediction::Value(scale.rounded(outputs[0])),
+        Answers::Classes(labels) => Prediction::Label {
+            label: labels.name(argmax(outputs)).unwrap_or_default(),
+            probabilities: labels.names().iter().map(String::as_str).zip(softmax(outputs)).collect(),
+        },
+        Answers::Several(targets) => {
+            let of = |(target, range): (&'a Target, std::ops::Range<usize>)| {
+                (target.name.as_str(), prediction(&target.answers, &outputs[range]))
+            };
+            Prediction::Several(targets.iter().zip(ranges(targets)).map(of).collect())
+        }
     }
 }
 

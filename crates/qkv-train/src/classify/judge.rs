@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::answers::{Answers, Scale, Wanted};
 use super::model::ClassifyModel;
+use super::several;
 use crate::input::Sets;
 use crate::metrics::{Confusion, mae, pearson, r_squared, rmse, roc_auc, spearman};
 use crate::model::Detail;
@@ -24,16 +25,19 @@ pub(super) struct Reached {
     pub(super) metrics: Vec<(&'static str, f64)>,
     /// Which label was taken for which, and what they are called.
     pub(super) confusion: Option<(Confusion, Vec<String>)>,
+    /// The same of each of several things that were learned at once.
+    pub(super) targets: Option<Detail>,
 }
 
 impl Reached {
-    /// The table of confusions.
+    /// The table of confusions, or that of several things.
     pub(super) fn detail(&self) -> Option<Detail> {
-        self.confusion.as_ref().map(|(confusion, names)| Detail {
+        let confusion = self.confusion.as_ref().map(|(confusion, names)| Detail {
             name: "confusion",
             json: confusion.to_json(names),
             text: confusion.to_text(names),
-        })
+        });
+        confusion.or_else(|| self.targets.clone())
     }
 }
 
@@ -60,7 +64,8 @@ pub(super) fn judge(outputs: &[f32], answers: &Answers, wanted: &Wanted) -> Reac
     match (answers, wanted) {
         (Answers::Numbers(scale), Wanted::Numbers(numbers)) => judge_numbers(outputs, *scale, numbers),
         (_, Wanted::Classes { ids, names }) => judge_classes(outputs, answers.outputs(), ids, names),
-        (Answers::Classes(_), Wanted::Numbers(_)) => unreachable!("labels are wanted of what answers with labels"),
+        (Answers::Several(targets), Wanted::Several(known)) => several::judge(outputs, targets, known),
+        _ => unreachable!("what is wanted is of the kind of the answers"),
     }
 }
 
@@ -111,7 +116,7 @@ fn judge_classes(class_logits: &[f32], classes: usize, wanted: &[u32], names: &[
         let (scores, second): (Vec<f32>, Vec<bool>) = known.map(|(z, &label)| (z[1] - z[0], label == 1)).unzip();
         metrics.push(("roc_auc", roc_auc(&second, &scores)));
     }
-    Reached { loss: loss.into(), metrics, confusion: Some((confusion, names.to_vec())) }
+    Reached { loss: loss.into(), metrics, confusion: Some((confusion, names.to_vec())), targets: None }
 }
 
 fn judge_numbers(standard: &[f32], scale: Scale, wanted: &[f64]) -> Reached {
@@ -124,7 +129,7 @@ fn judge_numbers(standard: &[f32], scale: Scale, wanted: &[f64]) -> Reached {
         ("pearson", pearson(wanted, &predicted)),
         ("spearman", spearman(wanted, &predicted)),
     ];
-    Reached { loss: squares.sum::<f64>() / wanted.len().max(1) as f64, metrics, confusion: None }
+    Reached { loss: squares.sum::<f64>() / wanted.len().max(1) as f64, metrics, confusion: None, targets: None }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod embed;
 mod judge;
 mod model;
 mod predict;
+mod several;
 mod task;
 
 pub use classifier::{Classifier, Prediction};

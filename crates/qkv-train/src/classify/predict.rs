@@ -138,18 +138,31 @@ fn write_all(
     out.flush()
 }
 
-/// `label<TAB>text`; a blank line for a blank text.
+/// `label<TAB>text`, of several targets their answers in their order; a blank line for a blank text.
 fn plain(text: &str, prediction: Option<&Prediction>) -> String {
     let one_line = |text: &str| text.replace(['\t', '\n', '\r'], " ");
     match prediction {
         Some(Prediction::Label { label, .. }) => format!("{}\t{}", one_line(label), one_line(text)),
         Some(Prediction::Value(value)) => format!("{value}\t{}", one_line(text)),
+        Some(Prediction::Several(targets)) => {
+            let mut line = String::new();
+            for (_, prediction) in targets {
+                let answer = match prediction {
+                    Prediction::Label { label, .. } => one_line(label),
+                    Prediction::Value(value) => value.to_string(),
+                    Prediction::Several(_) => unreachable!("targets are of one kind each"),
+                };
+                line += &answer;
+                line.push('\t');
+            }
+            line + &one_line(text)
+        }
         None if text.trim().is_empty() => String::new(),
         None => format!("\t{}", one_line(text)),
     }
 }
 
-/// The keys are the same for a text of which nothing is said.
+/// The keys are the same for a text of which nothing is said. Of several targets `answers` has an object for each.
 fn json_line((key, text): (&str, &str), prediction: Option<&Prediction>, labels: bool) -> Value {
     match prediction {
         Some(Prediction::Label { label, probabilities }) => {
@@ -158,6 +171,15 @@ fn json_line((key, text): (&str, &str), prediction: Option<&Prediction>, labels:
             json!({ key: text, "label": label, "probabilities": probabilities })
         }
         Some(Prediction::Value(value)) => json!({ key: text, "value": value }),
+        Some(Prediction::Several(targets)) => {
+            let answer = |(name, prediction): &(&str, Prediction)| {
+                let mut answer = json_line((key, text), Some(prediction), labels);
+                answer.as_object_mut().map(|answer| answer.remove(key));
+                ((*name).to_string(), answer)
+            };
+            let answers: Map<String, Value> = targets.iter().map(answer).collect();
+            json!({ key: text, "answers": answers })
+        }
         None if labels => json!({ key: text, "label": null, "probabilities": null }),
         None => json!({ key: text, "value": null }),
     }

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
+use qkv::gather::NONE;
 use qkv::random::Key;
 use qkv_data::builtin::{Part, RecallOptions};
 use qkv_data::{LabelledFormat, LabelledOptions, LabelledText, Source, carve, plan_epoch, read_labelled};
 use qkv_nn::layers::{Init, Pass};
-use qkv_nn::ops::{CrossEntropyOptions, cross_entropy};
+use qkv_nn::ops::{CrossEntropyOptions, cross_entropy, gather_sum};
 use serde_json::{Map, Value};
 
-use super::answers::{Answers, Wanted, unseen_warnings};
+use super::answers::{Answers, Wanted};
 use super::judge::{judge, outputs};
 use super::model::{ClassifyModel, ClassifySizes};
+use super::several;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::input::{Data, Examples, Reader, Sets, Units, Wants, check_lengths, noun, nouns};
@@ -39,11 +41,13 @@ pub struct ClassifyTask {
 
 /// What is wanted of each training text.
 #[derive(Debug)]
-enum Targets {
-    /// A label, where labels count so much each.
+pub(super) enum Targets {
+    /// A label, where labels count so much each; [`NONE`] where there is none.
     Classes { ids: Vec<u32>, weights: Option<Arc<[f32]>> },
-    /// A number on the scale of the answers.
+    /// A number on the scale of the answers; NaN where there is none.
     Numbers(Vec<f32>),
+    /// Each of several, with how many outputs it has.
+    Several(Vec<(usize, Targets)>),
 }
 
 impl ClassifyTask {
@@ -82,7 +86,7 @@ impl ClassifyTask {
             .map_err(|e| Error::Training(format!("{train_name}: {e}")))?;
         let examples = |name: &str, texts: &[LabelledText]| {
             let sets = Sets::Texts(units.encode(&texts.iter().map(|text| &text.text).collect::<Vec<_>>()));
-            Examples { labelled: texts.to_vec(), sets, name: name.to_string(), warnings: Vec::new() }
+            Examples::new(texts.to_vec(), sets, name)
         };
         let (train, dev) = (examples(train_name, train), examples(dev_name, dev));
         Self::from_prepared(recipe, Data { reader: Reader::Texts(units), train, dev })
@@ -98,9 +102,9 @@ impl ClassifyTask {
             check_numbers(&train)?;
             check_numbers(&dev)?;
         }
-        let answers = Answers::build(recipe.model.task, &train.labelled, &train.name)?;
-        let (wanted, _) = answers.wanted(&train.labelled, &train.name)?;
-        let (dev_wanted, unseen) = answers.wanted(&dev.labelled, &dev.name)?;
+        let answers = Answers::of(recipe.model.task, recipe.data.labels(), &train)?;
+        let (wanted, _) = answers.wanted_of(&train)?;
+        let (dev_wanted, mut warnings) = answers.wanted_of(&dev)?;
         check_lengths(&recipe, &train)?;
         let mut input = reader.sizes();
         if let (Some(words), Words::Embedding) = (reader.units().and_then(Units::words), recipe.input.words) {
@@ -109,26 +113,23 @@ impl ClassifyTask {
         let sizes = ClassifySizes { input, outputs: answers.outputs() };
         let needed = ClassifyModel::parameter_count(&recipe, &sizes).saturating_mul(BYTES_PER_PARAMETER);
         memory::check(needed, "lower model.d_model, model.d_ff, model.layers or input.buckets")?;
-        let mut warnings: Vec<String> = unseen_warnings(&unseen, &dev.name).collect();
         warnings.extend(train.warnings.iter().chain(&dev.warnings).cloned());
         let count = train.sets.len();
-        if let Answers::Classes(labels) = &answers
-            && labels.len() > MANY_LABELS
-            && labels.len() * 4 > count
-        {
-            let (labels, noun) = (labels.len(), nouns(&recipe).0);
+        let (widths, noun) = (answers.widths(), nouns(&recipe).0);
+        if let Some(&labels) = widths.iter().find(|&&labels| labels > MANY_LABELS && labels * 4 > count) {
             warnings.insert(0, format!(
                 "there are {labels} different labels for {count} {noun}: are the columns swapped, or are they numbers, for model.task = \"regress\"?"
             ));
         }
-        if recipe.training.metric == Some(Metric::RocAuc) && answers.outputs() != 2 {
-            let labels = answers.outputs();
+        if let Some(labels) =
+            widths.iter().find(|labels| recipe.training.metric == Some(Metric::RocAuc) && **labels != 2)
+        {
             return Err(Error::Training(format!(
                 "training.metric = \"roc_auc\" is of two labels, and {} has {labels}: take accuracy or f1",
                 train.name
             )));
         }
-        let targets = Targets::of(&recipe, &answers, wanted);
+        let targets = Targets::of(&recipe, &answers, wanted, count);
         // A set without vectors takes its place in a batch as well.
         let lengths = train.sets.lengths().into_iter().map(|length| length.max(1)).collect();
         Ok(Self {
@@ -149,21 +150,26 @@ impl ClassifyTask {
 /// Checks that the label of every file is a number.
 fn check_numbers(examples: &Examples) -> Result<()> {
     let is_number = |label: &str| label.parse().is_ok_and(|number: f64| number.is_finite());
-    let wrong = examples.labelled.iter().find(|file| !is_number(file.label.as_deref().unwrap_or_default()));
-    wrong.map_or(Ok(()), |file| {
-        Err(Error::Training(format!(
-            "{}: its label {:?} is not a finite number: label it with one, or train with model.task = \"classify\"",
-            file.text,
-            file.label.as_deref().unwrap_or_default()
-        )))
-    })
+    for (place, file) in examples.labelled.iter().enumerate() {
+        let of_several =
+            examples.targets.get(place).map(|targets| targets.iter().flatten().map(String::as_str).collect());
+        let labels: Vec<&str> = of_several.unwrap_or_else(|| vec![file.label.as_deref().unwrap_or_default()]);
+        if let Some(label) = labels.into_iter().find(|label| !is_number(label)) {
+            return Err(Error::Training(format!(
+                "{}: its label {label:?} is not a finite number: label it with one, or train with model.task = \"classify\"",
+                file.text
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// So many labels are not unusual, however few the texts.
 const MANY_LABELS: usize = 20;
 
 impl Targets {
-    fn of(recipe: &Recipe, answers: &Answers, wanted: Wanted) -> Self {
+    /// Of so many examples.
+    fn of(recipe: &Recipe, answers: &Answers, wanted: Wanted, count: usize) -> Self {
         match (answers, wanted) {
             (Answers::Numbers(scale), Wanted::Numbers(numbers)) => {
                 Self::Numbers(numbers.into_iter().map(|number| scale.standard(number)).collect())
@@ -173,7 +179,71 @@ impl Targets {
                 let weights = balanced.then(|| balanced_weights(&ids, answers.outputs()));
                 Self::Classes { ids, weights }
             }
-            (Answers::Classes(_), Wanted::Numbers(_)) => unreachable!("labels are wanted of what answers with labels"),
+            (Answers::Several(targets), Wanted::Several(known)) => {
+                let of = |(target, known): (&several::Target, several::Known)| {
+                    let some = Self::of(recipe, &target.answers, known.wanted, known.places.len());
+                    (target.answers.outputs(), some.spread(&known.places, count))
+                };
+                Self::Several(targets.iter().zip(known).map(of).collect())
+            }
+            _ => unreachable!("what is wanted is of the kind of the answers"),
+        }
+    }
+
+    /// These, of the examples at `places`, as those of all examples, of which the others are without.
+    fn spread(self, places: &[usize], count: usize) -> Self {
+        fn spread<T: Copy>(values: &[T], places: &[usize], none: T, count: usize) -> Vec<T> {
+            let mut all = vec![none; count];
+            places.iter().zip(values).for_each(|(&place, &value)| all[place] = value);
+            all
+        }
+        match self {
+            Self::Classes { ids, weights } => Self::Classes { ids: spread(&ids, places, NONE, count), weights },
+            Self::Numbers(numbers) => Self::Numbers(spread(&numbers, places, f32::NAN, count)),
+            Self::Several(_) => unreachable!("targets are of one kind each"),
+        }
+    }
+
+    /// How many of some examples have a target.
+    pub(super) fn known(&self, examples: &[usize]) -> usize {
+        let has = |example: &&usize| match self {
+            Self::Classes { ids, .. } => ids[**example] != NONE,
+            Self::Numbers(numbers) => !numbers[**example].is_nan(),
+            Self::Several(_) => true,
+        };
+        examples.iter().filter(has).count()
+    }
+
+    /// What the outputs for `examples` cost: mean cross-entropy, or mean squared error, of those that have a target.
+    pub(super) fn loss(&self, outputs: Tensor<2>, examples: &[usize], smoothing: f32) -> Tensor<1> {
+        match self {
+            Self::Classes { ids, weights } => {
+                let targets = examples.iter().map(|&example| ids[example]).collect();
+                cross_entropy(outputs, targets, CrossEntropyOptions { smoothing, class_weights: weights.clone() })
+            }
+            Self::Numbers(numbers) => {
+                let targets: Vec<f32> = examples.iter().map(|&example| numbers[example]).collect();
+                let known: Vec<u32> =
+                    (0_u32..).zip(&targets).filter(|(_, x)| !x.is_nan()).map(|(row, _)| row).collect();
+                let outputs = match known.len() == targets.len() {
+                    true => outputs,
+                    false => gather_sum(outputs, known.clone().into(), 1),
+                };
+                let targets: Vec<f32> = known.iter().map(|&row| targets[row as usize]).collect();
+                let targets = TensorData::new(targets, [known.len(), 1]);
+                let errors = outputs.clone() - Tensor::from_data(targets, &outputs.device());
+                (errors.clone() * errors).mean()
+            }
+            Self::Several(targets) => several::loss(targets, &outputs, examples, smoothing),
+        }
+    }
+
+    /// All of them, for a fingerprint.
+    fn add_content(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Classes { ids, .. } => content.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+            Self::Numbers(numbers) => content.extend(numbers.iter().flat_map(|x| x.to_le_bytes())),
+            Self::Several(targets) => targets.iter().for_each(|(_, targets)| targets.add_content(content)),
         }
     }
 }
@@ -193,7 +263,7 @@ pub(super) fn labelled_options(recipe: &Recipe, part: Part) -> Result<LabelledOp
     Ok(LabelledOptions {
         format: format.map_err(|e| Error::Recipe(e.to_string()))?,
         text: data.text.clone(),
-        label: data.label.clone(),
+        label: data.one_label().map(str::to_string),
         encoding: data.encoding.clone(),
         part,
         recall: RecallOptions { train: data.builtin_count, ..RecallOptions::default() },
@@ -217,8 +287,12 @@ impl Prepared for ClassifyTask {
             let noun = noun(&self.recipe);
             counts.push(Count { name: noun, title: noun, number: units.known() });
         }
-        if let Answers::Classes(labels) = &self.answers {
-            counts.push(Count { name: "labels", title: "labels", number: labels.len() });
+        match &self.answers {
+            Answers::Classes(labels) => counts.push(Count { name: "labels", title: "labels", number: labels.len() }),
+            Answers::Several(targets) => {
+                counts.push(Count { name: "targets", title: "targets", number: targets.len() })
+            }
+            Answers::Numbers(_) => {}
         }
         counts
     }
@@ -264,19 +338,7 @@ impl Task for ClassifyTask {
         let training = &self.recipe.training;
         let batch = self.train.training_batch(examples, training, key);
         let outputs = model.forward(&batch, &Pass::training(key));
-        match &self.targets {
-            Targets::Classes { ids, weights } => {
-                let targets = examples.iter().map(|&example| ids[example]).collect();
-                let smoothing = training.label_smoothing as f32;
-                cross_entropy(outputs, targets, CrossEntropyOptions { smoothing, class_weights: weights.clone() })
-            }
-            Targets::Numbers(numbers) => {
-                let targets: Vec<f32> = examples.iter().map(|&example| numbers[example]).collect();
-                let targets = TensorData::new(targets, [examples.len(), 1]);
-                let errors = outputs.clone() - Tensor::from_data(targets, &outputs.device());
-                (errors.clone() * errors).mean()
-            }
-        }
+        self.targets.loss(outputs, examples, training.label_smoothing as f32)
     }
 
     fn evaluate(&self, model: &ClassifyModel) -> Scores {
@@ -288,6 +350,8 @@ impl Task for ClassifyTask {
     fn criterion(&self) -> Criterion {
         match (self.recipe.training.metric, self.recipe.model.task) {
             (Some(Metric::Loss), _) => Criterion::Lowest("loss"),
+            // Errors of several targets have units of their own, and the loss has none.
+            (None, Kind::Regress) if matches!(self.answers, Answers::Several(_)) => Criterion::Lowest("loss"),
             (_, Kind::Regress) => Criterion::Lowest("rmse"),
             (Some(Metric::F1), _) => Criterion::Highest("f1"),
             (Some(Metric::RocAuc), _) => Criterion::Highest("roc_auc"),
@@ -299,14 +363,8 @@ impl Task for ClassifyTask {
         let mut content = self.vocab_json();
         content.extend(self.train.content());
         content.extend(self.dev.content());
-        match &self.targets {
-            Targets::Classes { ids, .. } => content.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
-            Targets::Numbers(numbers) => content.extend(numbers.iter().flat_map(|x| x.to_le_bytes())),
-        }
-        match &self.dev_wanted {
-            Wanted::Classes { ids, .. } => content.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
-            Wanted::Numbers(numbers) => content.extend(numbers.iter().flat_map(|x| x.to_le_bytes())),
-        }
+        self.targets.add_content(&mut content);
+        self.dev_wanted.add_content(&mut content);
         content.extend(self.sizes.input.pretrained.iter().flatten().flat_map(|x| x.to_le_bytes()));
         files::hash(&content)
     }

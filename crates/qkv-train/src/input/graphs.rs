@@ -214,7 +214,7 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
     let options = GraphOptions {
         directed: data.directed,
         self_loops: data.self_loops,
-        label: data.label.clone(),
+        label: data.one_label().map(str::to_string),
         need_labels: asks,
         split: column_of_parts(recipe).filter(|_| asks),
         ignore: data.ignore.as_ref().map(|names| names.all().to_vec()).unwrap_or_default(),
@@ -232,7 +232,12 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
             )));
         }
         let part = graphs.graph_parts().map(|parts| parts[graph]);
-        Ok(Item { labelled: LabelledText { text: text.clone(), label, line, group: None }, file: text, part })
+        Ok(Item {
+            labelled: LabelledText { text: text.clone(), label, line, group: None },
+            file: text,
+            targets: Vec::new(),
+            part,
+        })
     };
     let items = (0..graphs.len()).map(item).collect::<Result<_>>()?;
     Ok(Read { items, media: Media::Graphs(Arc::new(graphs), Vec::new()) })

@@ -140,7 +140,7 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
     let options = MoleculeOptions {
         format,
         smiles: data.smiles.clone(),
-        targets: data.label.iter().filter(|_| wants_labels).cloned().collect(),
+        targets: data.labels().iter().filter(|_| wants_labels).cloned().collect(),
         part: column_of_parts(recipe).filter(|_| wants_labels),
         encoding: data.encoding.clone(),
         need_targets: false,
@@ -149,16 +149,15 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
     };
     let mut set = read_molecules(path, &options)?;
     if wants_labels {
-        match set.targets.len() {
-            1 => set.items.retain(|item| item.targets[0].is_some()),
-            _ => {
-                return Err(Error::Training(format!(
-                    "{path}: nothing says which column is to be learned: name it by data.label"
-                )));
-            }
+        if set.targets.is_empty() {
+            return Err(Error::Training(format!(
+                "{path}: nothing says which column is to be learned: name it by data.label"
+            )));
         }
+        set.items.retain(|item| item.targets.iter().any(Option::is_some));
         if set.items.is_empty() {
-            return Err(Error::Training(format!("{path}: no molecule has a value of `{}`", set.targets[0])));
+            let targets = set.targets.join("` or `");
+            return Err(Error::Training(format!("{path}: no molecule has a value of `{targets}`")));
         }
     }
     let parts = match data.split.as_deref().filter(|_| wants_labels) {
@@ -173,10 +172,11 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
     let told = (recipe.model.sees == Sees::Distances).then_some(recipe.model.distances);
     let graphs = set.items.par_iter().map(|item| MoleculeGraph::new(&item.molecule, told)).collect();
     let item = |(place, item): (usize, qkv_data::molecules::MoleculeItem)| {
-        let label = item.targets.into_iter().next().flatten().filter(|_| wants_labels);
+        let mut targets = if wants_labels { item.targets } else { Vec::new() };
+        let label = if targets.len() == 1 { targets.remove(0) } else { None };
         let labelled = LabelledText { text: item.smiles, label, line: item.line, group: None };
         let part = parts.as_ref().map_or(item.part, |parts| Some(parts[place]));
-        Item { file: format!("{path}:{}", item.line), labelled, part }
+        Item { file: format!("{path}:{}", item.line), labelled, targets, part }
     };
     let items = set.items.into_iter().enumerate().map(item).collect();
     Ok(Read { items, media: Media::Molecules(Arc::new(graphs)) })

@@ -55,7 +55,7 @@ pub(super) fn list_options(recipe: &Recipe, purpose: Purpose, need_labels: bool)
         options.names = data.names.clone();
         options.dev = data.dev_files.clone();
         options.test = data.test_files.clone();
-        options.columns.label = data.label.clone();
+        options.columns.label = data.one_label().map(str::to_string);
     }
     options.scenes.train = data.builtin_count;
     options.columns.text =
@@ -128,5 +128,10 @@ fn to_item(path: &str, place: usize, item: PictureItem, asks: bool, wanted: Want
         }
         (false, _) => (item.name.clone(), item.label.clone()),
     };
-    Ok(Item { labelled: LabelledText { text, label, line: place + 1, group: None }, file: item.name, part: item.part })
+    Ok(Item {
+        labelled: LabelledText { text, label, line: place + 1, group: None },
+        file: item.name,
+        targets: Vec::new(),
+        part: item.part,
+    })
 }

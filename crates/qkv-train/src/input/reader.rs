@@ -49,12 +49,22 @@ pub(crate) struct Examples {
     /// For each its text, or the name of its file where it is none, and its label. What stands for the line of a file that has none
     /// is its number.
     pub(crate) labelled: Vec<LabelledText>,
+    /// What is known of each of several things that are learned at once: for each example, in the order of `data.label`. Empty where
+    /// one thing is learned.
+    pub(crate) targets: Vec<Vec<Option<String>>>,
     /// The sets.
     pub(crate) sets: Sets,
     /// How messages call where they are from.
     pub(crate) name: String,
     /// What the user should know of them, a line each.
     pub(crate) warnings: Vec<String>,
+}
+
+impl Examples {
+    /// Examples of which one thing is learned, and nothing is to be told.
+    pub(crate) fn new(labelled: Vec<LabelledText>, sets: Sets, name: &str) -> Self {
+        Self { labelled, targets: Vec::new(), sets, name: name.to_string(), warnings: Vec::new() }
+    }
 }
 
 /// Training and dev data with the reader that was made for them.
@@ -235,6 +245,7 @@ impl Reader {
         Taking { train, joins, wanted, nodes }: Taking,
     ) -> Result<Examples> {
         let mut labelled: Vec<LabelledText> = which.iter().map(|&place| items[place].labelled.clone()).collect();
+        let which_targets = which.iter().map(|&place| items[place].targets.clone()).collect();
         let sets = match (self, media) {
             (Self::Sounds(options), Media::Sounds(recorded)) => match join_options(recipe).filter(|_| joins) {
                 None => Sets::Sounds(Sounds::whole(options.clone(), recorded.clone(), which)?),
@@ -276,7 +287,11 @@ impl Reader {
             Media::Graphs(_, warnings) | Media::Cells(_, warnings) => warnings.clone(),
             _ => Vec::new(),
         };
-        Ok(Examples { labelled, sets, name: name.to_string(), warnings })
+        let targets = match wanted == Wants::Labels && recipe.data.labels().len() > 1 {
+            true => which_targets,
+            false => Vec::new(),
+        };
+        Ok(Examples { labelled, targets, sets, name: name.to_string(), warnings })
     }
 
     /// The sets of texts.
@@ -464,6 +479,8 @@ pub(super) struct Taking {
 /// An example of what was read.
 pub(super) struct Item {
     pub(super) labelled: LabelledText,
+    /// What is known of each of several things that are learned at once; empty where one is.
+    pub(super) targets: Vec<Option<String>>,
     /// The file that it is of, which may be that of others too.
     pub(super) file: String,
     pub(super) part: Option<Part>,

@@ -23,7 +23,7 @@ pub(super) fn read(recipe: &Recipe, path: &str, frames: &FrameOptions, purpose: 
         let labelled = LabelledText { text: "standard input".into(), label: None, line: 1, group: None };
         let recorded = Recorded { recordings: Arc::new(vec![from_stdin(frames)?]), tracks: None };
         return Ok(Read {
-            items: vec![Item { labelled, file: path.to_string(), part: None }],
+            items: vec![Item { labelled, file: path.to_string(), targets: Vec::new(), part: None }],
             media: Media::Sounds(recorded),
         });
     }
@@ -78,7 +78,7 @@ pub(super) fn read_files(
             _ => file.label,
         };
         let labelled = LabelledText { text: name.clone(), label, line: place + 1, group: None };
-        Ok(Item { labelled, file: name, part: file.part })
+        Ok(Item { labelled, file: name, targets: Vec::new(), part: file.part })
     };
     let items = files.into_iter().enumerate().map(item).collect::<Result<_>>()?;
     Ok(Read { items, media: Media::Sounds(Recorded { recordings: Arc::new(recordings), tracks }) })

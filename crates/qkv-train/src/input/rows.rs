@@ -120,7 +120,7 @@ pub(super) fn read_rows(recipe: &Recipe, path: &str, purpose: Purpose, known: Op
     let options = SeriesOptions {
         format,
         series: data.series.clone(),
-        label: data.label.clone(),
+        label: data.one_label().map(str::to_string),
         split: column_of_parts(recipe).filter(|_| wants),
         columns: known.map(|known| known.columns.clone()).unwrap_or_default(),
         ignore: data.ignore.as_ref().map(|names| names.all().to_vec()).unwrap_or_default(),
@@ -141,6 +141,7 @@ pub(super) fn read_rows(recipe: &Recipe, path: &str, purpose: Purpose, known: Op
         Item {
             labelled: LabelledText { text: text.clone(), label, line, group: None },
             file: format!("{path}:{line}"),
+            targets: Vec::new(),
             part,
         }
     };
@@ -187,7 +188,7 @@ pub(super) fn read_cells(recipe: &Recipe, path: &str, purpose: Purpose, known: O
     let format = data.format.as_deref().filter(|_| wants_labels).map(str::parse::<TableFormat>).transpose()?;
     let options = TableOptions {
         format,
-        label: known.and_then(TableSchema::target).map(str::to_string).or(data.label.clone()),
+        labels: known.map(TableSchema::targets).filter(|known| !known.is_empty()).unwrap_or(data.labels()).to_vec(),
         split: column_of_parts(recipe).filter(|_| wants_labels),
         encoding: data.encoding.clone(),
         need_labels: wants_labels,
@@ -196,10 +197,12 @@ pub(super) fn read_cells(recipe: &Recipe, path: &str, purpose: Purpose, known: O
     let split = split(recipe, table.len(), table.parts().is_some() || !wants_labels)?;
     let item = |row: usize| {
         let line = table.lines()[row];
-        let label = table.labels().get(row).map(str::to_string).filter(|_| wants_labels);
+        let labels = table.labels().iter().filter(|_| wants_labels);
+        let mut targets: Vec<Option<String>> = labels.map(|labels| labels.get(row).map(str::to_string)).collect();
+        let label = if targets.len() == 1 { targets.remove(0) } else { None };
         let part = split.as_ref().map(|split| split[row]).or(table.parts().map(|parts| parts[row]));
         let text = format!("{path}:{line}");
-        Item { labelled: LabelledText { text: text.clone(), label, line, group: None }, file: text, part }
+        Item { labelled: LabelledText { text: text.clone(), label, line, group: None }, file: text, targets, part }
     };
     let items = (0..table.len()).map(item).collect();
     Ok(Read { items, media: Media::Table(Arc::new(table)) })

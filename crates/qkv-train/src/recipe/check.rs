@@ -239,6 +239,18 @@ impl Recipe {
             return refuse("input.kind = \"image+text\" is answered by model.task = \"classify\" or \"regress\"");
         }
         self.check_sets()?;
+        let labels = self.data.labels();
+        if self.data.label.is_some() && labels.is_empty() {
+            return refuse("data.label names no column: leave it out, or name one");
+        }
+        if labels.len() > 1 && !matches!(input.kind, InputKind::Molecule | InputKind::Table) {
+            return refuse(
+                "data.label names several columns, which are learned at once of molecules and tables alone: name one",
+            );
+        }
+        if let Some(twice) = (1..labels.len()).find(|&place| labels[..place].contains(&labels[place])) {
+            return refuse(&format!("data.label names `{}` twice: leave one of them out", labels[twice]));
+        }
         if self.data.train_share < 1.0 && input.kind == InputKind::Text {
             return refuse("data.train_share is of pictures and recordings: leave it out, and give a shorter file");
         }

@@ -39,8 +39,9 @@ table! {
         format: Option<String> = None,
         /// The encoding of the files, by its usual name.
         encoding: Option<String> = None,
-        /// The column that holds the labels: of CoNLL-U `upos` if not given, of a table one that is called like a label.
-        label: Option<String> = None,
+        /// The column that holds the labels: of CoNLL-U `upos` if not given, of a table one that is called like a label. Of molecules and
+        /// tables it may be several, as in `["a", "b"]`, which are learned at once; what a row lacks of them is left out.
+        label: Option<Paths> = None,
         /// The column of a table that holds the texts.
         text: Option<String> = None,
         /// The column of a table that holds what is read, where pairs are learned.
@@ -344,7 +345,7 @@ impl Mixer {
     }
 }
 
-/// Where data lies: one file, or two that belong together line by line. Written as a string or as a list.
+/// One name or several: of files that belong together line by line, or of columns. Written as a string or as a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "OneOrMore", into = "OneOrMore")]
 pub struct Paths(Vec<String>);
@@ -354,6 +355,18 @@ pub struct Paths(Vec<String>);
 enum OneOrMore {
     One(String),
     More(Vec<String>),
+}
+
+impl Data {
+    /// The columns that are learned, if any is named.
+    pub fn labels(&self) -> &[String] {
+        self.label.as_ref().map_or(&[], Paths::all)
+    }
+
+    /// The column that is learned, where it is one.
+    pub fn one_label(&self) -> Option<&str> {
+        self.labels().first().map(String::as_str)
+    }
 }
 
 impl Paths {

@@ -93,7 +93,7 @@ impl Recipe {
         let value = value.trim();
         let parsed: toml::Value = match format!("value = {value}").parse::<toml::Table>() {
             Ok(mut parsed) => parsed.remove("value").ok_or_else(wrong_form)?,
-            Err(_) => toml::Value::String(value.to_string()),
+            Err(_) => bare(value),
         };
         let optional = matches!(
             (name, key),
@@ -231,6 +231,15 @@ fn known_key(table: &str, keys: &[(&'static str, &str)], key: &str) -> Result<()
     }
     let nearest = nearest(key, keys.iter().map(|(known, _)| *known));
     Err(Error::Recipe(format!("unknown key `{key}` in [{table}]; nearest: `{nearest}`")))
+}
+
+/// What a shell leaves of words: a word, or a list of such, `[a, b]`.
+fn bare(value: &str) -> toml::Value {
+    let word = |word: &str| toml::Value::String(word.trim().trim_matches('"').to_string());
+    match value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(words) => toml::Value::Array(words.split(',').map(word).collect()),
+        None => toml::Value::String(value.to_string()),
+    }
 }
 
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> &'a str {

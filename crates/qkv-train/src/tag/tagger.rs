@@ -119,7 +119,7 @@ impl Tagger {
     /// # Errors
     /// If the recipe names none that is known.
     pub fn column(&self) -> Result<Column> {
-        Ok(self.recipe.data.label.as_deref().unwrap_or(UPOS).parse::<Column>()?)
+        Ok(self.recipe.data.one_label().unwrap_or(UPOS).parse::<Column>()?)
     }
 
     /// Whether `label` is one of those that it gives.

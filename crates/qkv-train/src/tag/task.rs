@@ -240,7 +240,7 @@ pub(super) fn counted_targets(targets: &Arc<[u32]>) -> Arc<[u32]> {
 pub(crate) fn read_options(recipe: &Recipe, part: Part) -> Result<ReadOptions> {
     let data = &recipe.data;
     let format = data.format.as_deref().map(str::parse::<Format>).transpose();
-    let label = data.label.as_deref().unwrap_or(UPOS).parse::<Column>();
+    let label = data.one_label().unwrap_or(UPOS).parse::<Column>();
     let wrong = |e: qkv_data::Error| Error::Recipe(e.to_string());
     Ok(ReadOptions {
         format: format.map_err(wrong)?,
