@@ -42,6 +42,7 @@ pub mod peak;
 pub mod pool;
 pub mod product;
 pub mod random;
+pub mod rank_one;
 pub mod sublayer;
 
 #[cfg(test)]

@@ -20,12 +20,14 @@ use qkv::Offsets;
 use qkv::attention::{self as kernel, Chosen, Inputs, Saved, Shape, View, ViewMut};
 use qkv::options::Options;
 use qkv::pool::Buffer;
+use qkv::rank_one::{rank_one_backward, rank_one_forward};
 
 use super::{AttentionExtras, AttentionOptions, Layout};
-use crate::memory::pool;
+use crate::memory::{self, pool};
 use crate::ops::flex;
 
-/// The tensors of a call, and their gradients. Those that a call does not have are empty.
+/// The tensors of a call, and their gradients. Those that a call does not have are empty: query and key if they are numbers that are
+/// made of the values, by the vectors of a score of rank one.
 #[derive(Clone, Debug, ExtensionType)]
 pub(crate) struct Operands<B: Backend> {
     /// `[query tokens, heads, head_dim]`.
@@ -34,7 +36,7 @@ pub(crate) struct Operands<B: Backend> {
     key: FloatTensor<B>,
     /// `[key tokens, kv_heads, value_dim]`.
     value: FloatTensor<B>,
-    /// Weights of the additive score.
+    /// Weights of the additive score, or the vectors of a score of rank one, `[2, heads · value_dim]`.
     score: FloatTensor<B>,
     /// Numbers of the bias.
     bias: FloatTensor<B>,
@@ -84,10 +86,10 @@ pub(crate) trait AttentionOps: Backend {
 
 impl AttentionOps for Flex {
     fn attention_forward(operands: Operands<Self>, call: Call, lse: Option<Lse>) -> FloatTensor<Self> {
-        let operands = operands.readable();
+        let operands = operands.scored().readable();
         let inputs = operands.inputs(&call);
         let (tokens, Shape { heads, value_dim, .. }) = (call.queries.tokens(), inputs.shape);
-        let mut out = vec![0.0; tokens * heads * value_dim];
+        let mut out = memory::take(tokens * heads * value_dim);
         let mut numbers = lse.is_some().then(|| pool().take(2 * heads * tokens));
         let of_rows = numbers.as_mut().map_or(&mut [][..], Buffer::as_f64_mut);
         operands.attend(&call, ViewMut::new(&mut out, heads, value_dim), of_rows);
@@ -105,7 +107,8 @@ impl AttentionOps for Flex {
         Lse(lse): Lse,
         wanted: [bool; 5],
     ) -> Operands<Self> {
-        let (operands, d_out) = (operands.readable(), readable(d_out));
+        let is_scored = operands.is_scored();
+        let (operands, d_out) = (operands.scored().readable(), readable(d_out));
         let inputs = operands.inputs(&call);
         let lse = lse.get().expect("the forward pass has left its log-sum-exps").as_f64();
         let saved = Saved { out: view(&out), lse };
@@ -114,12 +117,12 @@ impl AttentionOps for Flex {
         let [mut d_query, mut d_key, mut d_value] = [0, 1, 2].map(|n| Room::new(dims[n].iter().product(), wanted[n]));
         let [[_, heads, head_dim], [_, kv_heads, _], [_, _, value_dim]] = dims;
         let extra = [&operands.score, &operands.bias].map(flex::dims::<2>);
-        let [mut d_score, mut d_bias] = [0, 1].map(|n| wanted[3 + n].then(|| vec![0.0; extra[n].iter().product()]));
+        let [mut d_score, mut d_bias] = [0, 1].map(|n| wanted[3 + n].then(|| memory::take(extra[n].iter().product())));
         let gradients = kernel::Gradients {
             query: ViewMut::new(d_query.numbers(), heads, head_dim),
             key: ViewMut::new(d_key.numbers(), kv_heads, head_dim),
             value: ViewMut::new(d_value.numbers(), kv_heads, value_dim),
-            score: d_score.as_deref_mut(),
+            score: d_score.as_deref_mut().filter(|_| !is_scored),
             bias: d_bias.as_deref_mut(),
         };
         let options = operands.options(&call);
@@ -128,6 +131,13 @@ impl AttentionOps for Flex {
                 kernel::attention_backward(&inputs, &options, &saved, view(&d_out), gradients, workspace)
             })
             .unwrap_or_else(|error| panic!("{error}"));
+        memory::give(d_out);
+        if is_scored {
+            let (numbers, vectors) = (flex::slice(&operands.value), flex::slice(&operands.score));
+            let d_numbers = [&*d_query.numbers(), &*d_key.numbers()];
+            let d_vectors = d_score.get_or_insert_with(|| memory::take(vectors.len()));
+            rank_one_backward(numbers, vectors, heads, d_numbers, d_value.numbers(), d_vectors);
+        }
         Operands {
             query: d_query.tensor(dims[0]),
             key: d_key.tensor(dims[1]),
@@ -214,6 +224,24 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
 }
 
 impl Operands<Flex> {
+    /// Whether query and key are to be made of the values.
+    fn is_scored(&self) -> bool {
+        flex::shape(&self.query).num_dims() == 2
+    }
+
+    /// The same with query and key, if they are to be made of the values.
+    fn scored(self) -> Self {
+        if !self.is_scored() {
+            return self;
+        }
+        let (value, score) = (flex::contiguous(self.value), flex::contiguous(self.score));
+        let [tokens, heads, _] = flex::dims(&value);
+        let [mut query, mut key] = [0, 1].map(|_| memory::take(tokens * heads));
+        rank_one_forward(flex::slice(&value), flex::slice(&score), heads, &mut query, &mut key);
+        let [query, key] = [query, key].map(|numbers| flex::tensor(numbers, [tokens, heads, 1]));
+        Self { query, key, value, score, ..self }
+    }
+
     /// The same, where [`view`] and [`flex::slice`] can read them.
     fn readable(self) -> Self {
         let Self { query, key, value, score, bias } = self;
@@ -255,7 +283,7 @@ enum Room {
 
 impl Room {
     fn new(len: usize, wanted: bool) -> Self {
-        if wanted { Self::Wanted(vec![0.0; len]) } else { Self::Scratch(pool().take(len)) }
+        if wanted { Self::Wanted(memory::take(len)) } else { Self::Scratch(pool().take(len)) }
     }
 
     fn numbers(&mut self) -> &mut [f32] {
@@ -315,6 +343,26 @@ pub(super) fn attention(
     options: &AttentionOptions,
 ) -> Tensor<3> {
     Tensor::from_dispatch(Dispatch::attention_forward(operands(inputs, extras), call(layout, options), None))
+}
+
+/// [`rank_one_attention`](super::rank_one_attention) where the kernels can read.
+pub(super) fn rank_one_attention(
+    value: Tensor<3>,
+    vectors: Tensor<2>,
+    bias: Option<Tensor<2>>,
+    layout: &Layout,
+    options: &AttentionOptions,
+) -> Tensor<3> {
+    let device = value.device();
+    let none = || Tensor::<2>::empty([0, 0], &device).into_dispatch();
+    let operands = Operands {
+        query: none(),
+        key: none(),
+        value: value.into_dispatch(),
+        score: vectors.into_dispatch(),
+        bias: bias.map_or_else(none, Tensor::into_dispatch),
+    };
+    Tensor::from_dispatch(Dispatch::attention_forward(operands, call(layout, options), None))
 }
 
 /// [`attention_weights`](super::attention_weights) where the kernels can read.

@@ -12,6 +12,7 @@ mod graph;
 mod grid;
 mod layout;
 mod options;
+mod rank_one;
 mod tiles;
 
 use burn::tensor::Tensor;
@@ -22,6 +23,7 @@ pub(crate) use grid::relative_buckets;
 pub use grid::{Grid, Place};
 pub use layout::Layout;
 pub use options::{AttentionOptions, Bias, Buckets, Mask, Score};
+pub use rank_one::{rank_one_attention, rank_one_attention_twin};
 
 use crate::memory::has_kernels;
 

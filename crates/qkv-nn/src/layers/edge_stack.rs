@@ -20,7 +20,9 @@ use qkv::random::Key;
 
 use super::geometry::rows_of_kinds;
 use super::{Init, Pass};
-use crate::attention::{AttentionExtras, AttentionOptions, Bias, Graph, Layout, Mask, Score, attention};
+use crate::attention::{
+    AttentionExtras, AttentionOptions, Bias, Graph, Layout, Mask, Score, attention, rank_one_attention,
+};
 use crate::ops::{bias_activation, gather_sum, linear};
 
 /// The slope of leaky ReLU below zero, as in GAT and GATv2.
@@ -210,15 +212,6 @@ impl EdgeAttention {
             let [_, elements] = x.dims();
             x.reshape([tokens, self.heads, elements / self.heads])
         };
-        let (query, key, value) = match kind {
-            EdgeScore::RankOne => {
-                let sums = product(products.clone(), self.rank_one_weight());
-                let of = |n: usize| split(sums.clone().narrow(1, n * self.heads, self.heads));
-                (of(0), of(1), split(products))
-            }
-            EdgeScore::Additive => (split(part(0)), split(part(1)), split(part(1))),
-            EdgeScore::Dot => (split(part(0)), split(part(1)), split(part(2))),
-        };
         let graph = layout.graph().expect("a layout with edges");
         let edges = self.edge_bias(graph);
         let options = AttentionOptions {
@@ -232,21 +225,21 @@ impl EdgeAttention {
             dropout,
             ..AttentionOptions::default()
         };
-        let score = self.score.as_ref().filter(|_| kind == EdgeScore::Additive).map(Param::val);
-        let extras = AttentionExtras { bias: edges, score };
-        let out = attention(query, key, value, &extras, layout, &options).reshape([tokens, width]);
-        bias_activation(out, self.bias.val(), act)
-    }
-
-    /// `[heads · head_dim, 2 · heads]`: column `h` has `a` in the rows of head `h`, and column `heads + h` has `b` there.
-    fn rank_one_weight(&self) -> Tensor<2> {
-        let score = self.score.as_ref().expect("a and b of the rank-one score").val();
-        let ([_, width], device) = (score.dims(), score.device());
-        let head_dim = width / self.heads;
-        let is_own = |at: usize| (at / (2 * self.heads)) / head_dim == at % self.heads;
-        let own: Vec<f32> = (0..width * 2 * self.heads).map(|at| if is_own(at) { 1.0 } else { 0.0 }).collect();
-        let own = Tensor::<2>::from_data(TensorData::new(own, [width, 2 * self.heads]), &device);
-        score.transpose().reshape([width, 2, 1]).repeat_dim(2, self.heads).reshape([width, 2 * self.heads]) * own
+        let score = self.score.as_ref().map(Param::val);
+        let out = match (kind, score) {
+            (EdgeScore::RankOne, Some(vectors)) => {
+                rank_one_attention(split(products), vectors, edges, layout, &options)
+            }
+            (EdgeScore::Dot, _) => {
+                let extras = AttentionExtras { bias: edges, score: None };
+                attention(split(part(0)), split(part(1)), split(part(2)), &extras, layout, &options)
+            }
+            (_, score) => {
+                let extras = AttentionExtras { bias: edges, score };
+                attention(split(part(0)), split(part(1)), split(part(1)), &extras, layout, &options)
+            }
+        };
+        bias_activation(out.reshape([tokens, width]), self.bias.val(), act)
     }
 
     /// `[edges, heads]`: what kind and numbers of each edge add to its logits.
@@ -304,7 +297,11 @@ impl EdgeStack {
         let [tokens, width] = out.dims();
         match last.heads {
             1 => out,
-            heads => out.reshape([tokens, heads, width / heads]).mean_dim(1).reshape([tokens, width / heads]),
+            // The mean over heads, as sums of rows: one operation each way.
+            heads => {
+                let of_heads = out.reshape([tokens * heads, width / heads]);
+                gather_sum(of_heads, (0..(tokens * heads) as u32).collect(), heads) / heads as f32
+            }
         }
     }
 

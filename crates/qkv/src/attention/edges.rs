@@ -24,6 +24,7 @@ use super::micro::Span;
 use super::pack::padded;
 use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::Plan;
+use super::scored;
 use super::shape::{Shape, View};
 use super::steps::Chain;
 use super::weights::{Finished, State, origin_and_rest};
@@ -43,13 +44,13 @@ pub(crate) struct Unit {
 }
 
 /// Rows of a view, for heads that share one in groups.
-fn nodes(view: &View<'_>, token: usize, group: usize, dim: usize) -> Nodes {
+pub(super) fn nodes(view: &View<'_>, token: usize, group: usize, dim: usize) -> Nodes {
     let (stride, head_stride) = view.strides();
     Nodes { start: view.row(token, 0), stride, head_stride, group, dim }
 }
 
 /// Tells how two vectors become a product.
-fn pairing(pipeline: &Pipeline<'_>) -> Pairing {
+pub(super) fn pairing(pipeline: &Pipeline<'_>) -> Pairing {
     match pipeline.choice.scoring {
         Scoring::Dot { .. } => Pairing::Dot,
         Scoring::Additive { activation, weights } => Pairing::Additive { weights: weights.as_ptr(), activation },
@@ -58,14 +59,17 @@ fn pairing(pipeline: &Pipeline<'_>) -> Pairing {
 }
 
 /// The first `STRIDE` of some edges' keys, counted from the beginning of their set.
-fn keys_of<const STRIDE: usize>(edges: &Csr, some: &Range<usize>, first_key: usize, to: &mut [u32; STRIDE]) {
+pub(super) fn keys_of<const STRIDE: usize>(edges: &Csr, some: &Range<usize>, first_key: usize, to: &mut [u32; STRIDE]) {
     for (to, &key) in to.iter_mut().zip(&edges.columns()[some.clone()]) {
         *to = key - first_key as u32;
     }
 }
 
 /// The edges of a query, in pieces that fit a tile.
-fn pieces<const STRIDE: usize>(edges: &Csr, query: usize) -> impl Iterator<Item = Range<usize>> + use<STRIDE> {
+pub(super) fn pieces<const STRIDE: usize>(
+    edges: &Csr,
+    query: usize,
+) -> impl Iterator<Item = Range<usize>> + use<STRIDE> {
     let (start, end) = (edges.row_offsets()[query], edges.row_offsets()[query + 1]);
     (start..end).step_by(STRIDE).map(move |first| first..(first + STRIDE).min(end))
 }
@@ -182,7 +186,7 @@ unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, 
 #[derive(Clone, Copy)]
 pub(super) struct Kept {
     start: Shared,
-    heads: usize,
+    pub(super) heads: usize,
 }
 
 impl Kept {
@@ -195,11 +199,11 @@ impl Kept {
         Self { start, heads }
     }
 
-    fn weights(self, edge: usize) -> *mut f32 {
+    pub(super) fn weights(self, edge: usize) -> *mut f32 {
         self.start.at(2 * edge * self.heads)
     }
 
-    fn gradients(self, edge: usize) -> *mut f32 {
+    pub(super) fn gradients(self, edge: usize) -> *mut f32 {
         self.start.at((2 * edge + 1) * self.heads)
     }
 }
@@ -207,6 +211,9 @@ impl Kept {
 /// The gradients of all sets that go along their edges; sums over pairs go to the tallies.
 pub(super) fn backward(call: &backward::Call<'_>, plan: &Plan, threads: &[Mutex<Scratch>], kept: Kept) {
     let Some(edges) = call.pipeline.choice.edges() else { return };
+    if scored::fits(call) {
+        return scored::backward(call, edges, plan, threads, kept);
+    }
     work::in_order(plan.by_query.len(), |n| {
         let mut scratch = own(threads);
         let _abandon = work::Abandon(&call.abandoned);
@@ -376,7 +383,7 @@ unsafe fn backward_query(
 /// # Safety
 ///
 /// The key exists.
-unsafe fn prefetch_queries(call: &backward::Call<'_>, edges: &Csr, (set, key): (usize, usize), kept: Kept) {
+pub(super) unsafe fn prefetch_queries(call: &backward::Call<'_>, edges: &Csr, (set, key): (usize, usize), kept: Kept) {
     let inputs = call.pipeline.inputs;
     let Shape { heads, head_dim, value_dim, .. } = inputs.shape;
     let token = inputs.keys.range(set).start + key;

@@ -5,8 +5,8 @@
 
 use super::additive::{Additive, AdditiveBackward, RankOne, additive, additive_backward, rank_one};
 use super::along::{
-    EdgeAdditive, EdgeGradient, EdgeScores, EdgeSums, Nodes, edge_additive, edge_gradient, edge_scores, edge_sums,
-    prefetch_nodes,
+    EdgeAdditive, EdgeGradient, EdgeKey, EdgeScores, EdgeSums, Nodes, edge_additive, edge_gradient, edge_key,
+    edge_scores, edge_sums, prefetch_nodes,
 };
 use super::direct::{Direct, DirectSums, direct, direct_sums};
 use super::micro::{AsIs, Products, Sums, products, sums};
@@ -95,6 +95,7 @@ pub(crate) struct Kernels {
     pub(crate) edge_additive: unsafe fn(&EdgeAdditive<'_>),
     /// Gradient of the logits of edges, in place of that of their weights.
     pub(crate) edge_gradient: unsafe fn(&EdgeGradient<'_>),
+    pub(crate) edge_key: unsafe fn(&EdgeKey<'_>),
 }
 
 impl Kernels {
@@ -226,6 +227,7 @@ macro_rules! kernels {
                 edge_sums_of(e: &EdgeSums<'_>) => edge_sums::<V>(e);
                 edge_additive_of(e: &EdgeAdditive<'_>) => edge_additive::<V>(e);
                 edge_gradient_of(e: &EdgeGradient<'_>) => edge_gradient::<V>(e);
+                edge_key_of(e: &EdgeKey<'_>) => edge_key::<V>(e);
                 write_rows(t: &Transfer) => transfer::<V, false>(t);
                 add_rows(t: &Transfer) => transfer::<V, true>(t);
             );
@@ -278,6 +280,7 @@ macro_rules! kernels {
                 edge_sums: edge_sums_of,
                 edge_additive: edge_additive_of,
                 edge_gradient: edge_gradient_of,
+                edge_key: edge_key_of,
             };
         }
     };

@@ -88,6 +88,7 @@ pub(crate) mod micro;
 pub(crate) mod pack;
 mod pipeline;
 mod plan;
+mod scored;
 mod shape;
 mod softmax;
 mod steps;
@@ -95,6 +96,7 @@ mod tables;
 mod weights;
 mod workspace;
 
+pub(crate) use along::pair_dot;
 pub use explain::{Explanation, Pass, Tile, explain};
 pub use extras::{Chosen, attention_weights, merge, self_attention};
 pub use shape::{AttentionError, Gradients, Inputs, Saved, Shape, View, ViewMut};

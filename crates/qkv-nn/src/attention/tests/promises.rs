@@ -254,3 +254,41 @@ fn what_the_kernel_refuses_is_said_in_its_words() {
     let options = AttentionOptions { score: Score::RankOne { slope: 0.2 }, ..AttentionOptions::default() };
     plain([x.clone(), x.clone(), x], &layout(&[4]), &options);
 }
+
+/// Graphs of 40 and of 23 nodes, each of which sees five others at most, with a bias for each edge or without one.
+#[test]
+fn attention_by_numbers_of_the_values_equals_its_twin() {
+    let offsets = Offsets::from_lengths([40, 23]);
+    let pairs: Vec<(usize, usize)> = (0..63)
+        .flat_map(|node| {
+            let (first, count) = if node < 40 { (0, 40) } else { (40, 23) };
+            (0..node % 6).map(move |n| (node, first + (node * 7 + n * 11) % count))
+        })
+        .collect();
+    let edges = Csr::from_edges(63, &pairs).expect("nodes that exist");
+    let layout = Layout::new(offsets);
+    for (heads, dim) in [(1, 7), (4, 16), (3, 33)] {
+        for (learns, dropout) in [(false, None), (true, None), (false, Some((0.4, Key::new(3))))] {
+            let options = AttentionOptions {
+                score: Score::RankOne { slope: 0.2 },
+                mask: Mask::Graph(Arc::new(edges.clone())),
+                bias: if learns { Bias::Edges } else { Bias::None },
+                dropout,
+                ..AttentionOptions::default()
+            };
+            let x = random([63, heads, dim], 1).require_grad();
+            let vectors = random([2, heads * dim], 2).require_grad();
+            let bias = learns.then(|| random([edges.edges(), heads], 3).require_grad());
+            let ours = rank_one_attention(x.clone(), vectors.clone(), bias.clone(), &layout, &options);
+            let twin = rank_one_attention_twin(x.clone(), vectors.clone(), bias.clone(), &layout, &options);
+            assert_close(ours.clone(), twin.clone(), 1e-5);
+            let d_out = random([63, heads, dim], 4);
+            let [ours, twin] = [ours, twin].map(|out| (out * d_out.clone()).sum().backward());
+            assert_close(x.grad(&ours).expect("of x"), x.grad(&twin).expect("of x"), 2e-5);
+            assert_close(vectors.grad(&ours).expect("of both"), vectors.grad(&twin).expect("of both"), 2e-5);
+            if let Some(bias) = bias {
+                assert_close(bias.grad(&ours).expect("of the bias"), bias.grad(&twin).expect("of the bias"), 2e-5);
+            }
+        }
+    }
+}
