@@ -20,7 +20,7 @@ pub(crate) struct ClassifySizes {
     pub(crate) outputs: usize,
 }
 
-/// Embedding, encoder, pooling, and a linear layer to the outputs.
+/// Embedding, encoder, pooling, and a linear layer to the outputs; perhaps several of them, which answer together.
 #[derive(Module, Debug)]
 pub struct ClassifyModel {
     embedding: InputEmbedding,
@@ -29,6 +29,8 @@ pub struct ClassifyModel {
     encoder: Encoder,
     pooling: Pooling,
     head: Linear,
+    /// The other members, each with parameters of its own and without further ones.
+    others: Vec<ClassifyModel>,
     #[module(skip)]
     dropout: f32,
 }
@@ -36,6 +38,11 @@ pub struct ClassifyModel {
 impl ClassifyModel {
     /// A model with fresh parameters.
     pub(crate) fn new(recipe: &Recipe, sizes: &ClassifySizes, init: &Init) -> Self {
+        let first = Self::member(recipe, sizes, init);
+        Self { others: (1..recipe.model.members).map(|_| Self::member(recipe, sizes, init)).collect(), ..first }
+    }
+
+    fn member(recipe: &Recipe, sizes: &ClassifySizes, init: &Init) -> Self {
         let d_model = recipe.model.d_model;
         let deviation = recipe.input.embedding_deviation as f32;
         Self {
@@ -44,6 +51,7 @@ impl ClassifyModel {
             encoder: Encoder::new(&encoder_options(recipe, &sizes.input), init),
             pooling: Pooling::new(pooling(recipe, &sizes.input), d_model, init),
             head: Linear::new(d_model, sizes.outputs, init),
+            others: Vec::new(),
             dropout: recipe.training.dropout as f32,
         }
     }
@@ -52,15 +60,28 @@ impl ClassifyModel {
     pub(crate) fn parameter_count(recipe: &Recipe, sizes: &ClassifySizes) -> u128 {
         let (d, outputs) = (recipe.model.d_model as u128, sizes.outputs as u128);
         let class_vector = if has_class_vector(recipe) { d } else { 0 };
-        InputEmbedding::parameter_count(recipe, &sizes.input)
+        let member = InputEmbedding::parameter_count(recipe, &sizes.input)
             + class_vector
             + encoder_parameters(&encoder_options(recipe, &sizes.input))
             + Pooling::parameter_count(pooling(recipe, &sizes.input), recipe.model.d_model)
-            + (d * outputs + outputs)
+            + (d * outputs + outputs);
+        member * recipe.model.members as u128
     }
 
-    /// Class logits, or the number on its scale, of each set of a batch, `[sets, outputs]`.
+    /// Class logits, or the number on its scale, of each set of a batch, `[sets, outputs]`: the mean over the members.
     pub(crate) fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<2> {
+        let count = 1 + self.others.len();
+        let sum = self.forward_each(batch, pass).reduce(|sum, outputs| sum + outputs);
+        let sum = sum.expect("there is a first member");
+        if count == 1 { sum } else { sum / count as f64 }
+    }
+
+    /// The same of each member for itself, as they are trained.
+    pub(crate) fn forward_each<'a>(&'a self, batch: &'a Batch, pass: &'a Pass) -> impl Iterator<Item = Tensor<2>> + 'a {
+        std::iter::once(self).chain(&self.others).map(|member| member.forward_alone(batch, pass))
+    }
+
+    fn forward_alone(&self, batch: &Batch, pass: &Pass) -> Tensor<2> {
         let (x, layout) = self.embed(batch);
         let x = self.encoder.forward(pass.dropout(x, self.dropout), &layout, pass);
         let pooled = pass.dropout(self.pooling.forward(x, &layout), self.dropout);
@@ -73,7 +94,7 @@ impl ClassifyModel {
     }
 
     /// The vectors of one layer, `[tokens, d_model]`, without those that stand for the whole: of layer 0 what goes into the encoder,
-    /// of layer *n* what comes out of block *n*, of the last what is pooled.
+    /// of layer *n* what comes out of block *n*, of the last what is pooled. Of several members they are those of the first.
     ///
     /// # Panics
     /// If there are not so many layers.
