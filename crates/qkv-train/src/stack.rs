@@ -35,7 +35,7 @@ pub(crate) fn encoder_options(recipe: &Recipe, sizes: &InputSizes) -> EncoderOpt
             let sees = match recipe.model.sees {
                 recipe::Sees::Edges => Sees::Edges,
                 recipe::Sees::All => Sees::All,
-                recipe::Sees::Distances => Sees::Buckets(buckets(recipe.model.distances)),
+                recipe::Sees::Distances => buckets(recipe.model.distances),
             };
             (1, Geometry::Graph { sees, kinds: nodes.kinds, numbers: nodes.edge_numbers })
         }
@@ -48,7 +48,7 @@ pub(crate) fn encoder_options(recipe: &Recipe, sizes: &InputSizes) -> EncoderOpt
     if has_no_order(recipe) {
         options.positions = PositionsOptions::None;
     }
-    if let (Geometry::Graph { sees: Sees::Buckets(_), .. }, MixerOptions::Attention(attention)) =
+    if let (Geometry::Graph { sees: Sees::Buckets { .. }, .. }, MixerOptions::Attention(attention)) =
         (geometry, &mut options.mixer)
     {
         // (of graphs the bias is by buckets, of which the geometry says how many there are)
