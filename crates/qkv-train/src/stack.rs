@@ -119,6 +119,7 @@ pub(crate) fn pooling(recipe: &Recipe, sizes: &InputSizes) -> PoolingKind {
     match (recipe.model.pooling, recipe.model.mixer) {
         (Some(Pooling::Mean), _) => PoolingKind::Mean,
         (Some(Pooling::Sum), _) => PoolingKind::Sum,
+        (Some(Pooling::SumMean), _) => PoolingKind::SumMean,
         (Some(Pooling::Flat), _) => flat,
         (None, Mixer::None) if recipe.input.kind == InputKind::Table => flat,
         (Some(Pooling::Class), _) => PoolingKind::First,

@@ -393,6 +393,9 @@ impl Recipe {
         if of_nodes && model.pooling == Some(Pooling::Class) {
             return refuse("model.pooling = \"class\" would need edges to all nodes: choose mean or attention");
         }
+        if model.pooling == Some(Pooling::SumMean) && model.task == Task::Generate {
+            return refuse("model.pooling = \"sum-mean\" makes longer vectors, for classify and regress: choose mean");
+        }
         if model.pooling == Some(Pooling::Flat) && input.kind != InputKind::Table {
             return refuse("model.pooling = \"flat\" needs sets of one size, as the columns of a table are");
         }
