@@ -168,6 +168,7 @@ mod tests {
             (&["data.names={label}"], "data.names"),
             (&["decoding.beam=3"], "decoding.beam"),
             (&["model.tied=true"], "model.tied"),
+            (&["model.members=3"], "model.members"),
         ] {
             let told = checked(assignments).expect_err(key);
             assert!(told.contains(&format!("{key} has no effect with model.task = ")), "{told}");
