@@ -35,7 +35,7 @@ pub(crate) fn encoder_options(recipe: &Recipe, sizes: &InputSizes) -> EncoderOpt
             let sees = match recipe.model.sees {
                 recipe::Sees::Edges => Sees::Edges,
                 recipe::Sees::All => Sees::All,
-                recipe::Sees::Distances => Sees::Buckets(buckets(recipe.model.distances)),
+                recipe::Sees::Distances => buckets(recipe.model.distances),
             };
             (1, Geometry::Graph { sees, kinds: nodes.kinds, numbers: nodes.edge_numbers })
         }
@@ -48,7 +48,7 @@ pub(crate) fn encoder_options(recipe: &Recipe, sizes: &InputSizes) -> EncoderOpt
     if has_no_order(recipe) {
         options.positions = PositionsOptions::None;
     }
-    if let (Geometry::Graph { sees: Sees::Buckets(_), .. }, MixerOptions::Attention(attention)) =
+    if let (Geometry::Graph { sees: Sees::Buckets { .. }, .. }, MixerOptions::Attention(attention)) =
         (geometry, &mut options.mixer)
     {
         // (of graphs the bias is by buckets, of which the geometry says how many there are)
@@ -119,6 +119,7 @@ pub(crate) fn pooling(recipe: &Recipe, sizes: &InputSizes) -> PoolingKind {
     match (recipe.model.pooling, recipe.model.mixer) {
         (Some(Pooling::Mean), _) => PoolingKind::Mean,
         (Some(Pooling::Sum), _) => PoolingKind::Sum,
+        (Some(Pooling::SumMean), _) => PoolingKind::SumMean,
         (Some(Pooling::Flat), _) => flat,
         (None, Mixer::None) if recipe.input.kind == InputKind::Table => flat,
         (Some(Pooling::Class), _) => PoolingKind::First,

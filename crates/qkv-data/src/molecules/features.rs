@@ -2,7 +2,9 @@
 //!
 //! Here belongs the choice of features and their numbering. Models add up the vectors of an atom's ids.
 
-use super::graph::{BondOrder, Chirality, Molecule};
+use qkv::gather::NONE;
+
+use super::graph::{Atom, BondOrder, Chirality, Molecule, Neighbour};
 use super::perceive::{BondStereo, Hybridisation, bond_stereo, conjugated, hybridisations};
 use super::rings::{LARGEST_RING, Rings};
 
@@ -16,14 +18,27 @@ use super::rings::{LARGEST_RING, Rings};
 /// 6. the hybridisation: sp, sp², sp³, sp³d, sp³d², other;
 /// 7. the smallest ring: none, 3 to 8 atoms, more;
 /// 8. bonds in rings: none, 2, 3, more;
-/// 9. the mark of chirality, as written: none, counter-clockwise, clockwise, other.
-const SLOTS: [u32; 9] = [119, 8, 6, 7, 2, 6, 8, 4, 4];
+/// 9. the mark of chirality, as written: none, counter-clockwise, clockwise, other;
+/// 10. the neighbours that are neither carbon nor hydrogen, 0 to 3 and more;
+/// 11. hydrogen bonds: none, accepts, gives, both;
+/// 12. the aromatic neighbours, 0 to 2 and more;
+/// 13. the conjugated bonds, 0 to 2 and more.
+const SLOTS: [u32; 13] = [119, 8, 6, 7, 2, 6, 8, 4, 4, 5, 4, 4, 4];
 
-/// How many ids each atom has.
-pub const ATOM_FEATURE_WIDTH: usize = SLOTS.len();
+/// How many ids each atom has: one of each slot, and one for each of its first neighbours.
+pub const ATOM_FEATURE_WIDTH: usize = SLOTS.len() + NEIGHBOURS;
 
-/// How many ids of atoms there are: the rows of one table for all slots.
-pub const ATOM_FEATURE_COUNT: usize = {
+/// How many neighbours are told one by one.
+const NEIGHBOURS: usize = 6;
+
+/// The elements that are told apart in neighbours, by their atomic numbers; all others are alike.
+const NEIGHBOUR_ELEMENTS: [u8; 9] = [6, 7, 8, 9, 15, 16, 17, 35, 53];
+
+/// How many ids of neighbours there are: an element and a bond that is single, double, triple or more, or aromatic.
+const NEIGHBOUR_KINDS: usize = (NEIGHBOUR_ELEMENTS.len() + 1) * 4;
+
+/// How many ids of atoms there are: the rows of one table for all slots and for neighbours.
+pub const ATOM_FEATURE_COUNT: usize = NEIGHBOUR_KINDS + {
     let (mut count, mut slot) = (0, 0);
     while slot < SLOTS.len() {
         count += SLOTS[slot] as usize;
@@ -39,7 +54,9 @@ pub const BOND_KINDS: usize = 5 * 2 * 2 * 3;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AtomFeatures {
     /// `[atoms, ATOM_FEATURE_WIDTH]`, each below [`ATOM_FEATURE_COUNT`]; no two slots share an id. The slots are element,
-    /// neighbours, hydrogens, charge, aromaticity, hybridisation, smallest ring, bonds in rings, and chirality.
+    /// number of neighbours, hydrogens, charge, aromaticity, hybridisation, smallest ring, bonds in rings, chirality, neighbours other
+    /// than carbon, hydrogen bonds, aromatic neighbours, and conjugated bonds. Behind them stands for each of up to six neighbours an
+    /// id of its element and the bond to it, rising, and [`NONE`] for those that are not there.
     pub ids: Vec<u32>,
 }
 
@@ -47,10 +64,12 @@ pub struct AtomFeatures {
 #[must_use]
 pub fn atom_features(molecule: &Molecule) -> AtomFeatures {
     let rings = molecule.rings();
-    let hybridisations = hybridisations(molecule);
+    let (hybridisations, conjugated) = (hybridisations(molecule), conjugated(molecule));
     let mut ids = Vec::with_capacity(molecule.atoms().len() * ATOM_FEATURE_WIDTH);
     for (place, atom) in molecule.atoms().iter().enumerate() {
-        let ring_bonds = molecule.neighbours(place).iter().filter(|near| rings.bonds[near.bond]).count();
+        let near = molecule.neighbours(place);
+        let atom_at = |near: &Neighbour| &molecule.atoms()[near.atom];
+        let ring_bonds = near.iter().filter(|near| rings.bonds[near.bond]).count();
         let values = [
             usize::from(atom.element),
             molecule.degree(place),
@@ -69,6 +88,10 @@ pub fn atom_features(molecule: &Molecule) -> AtomFeatures {
                 Chirality::Clockwise => 2,
                 _ => 3,
             },
+            near.iter().filter(|near| !matches!(atom_at(near).element, 1 | 6)).count(),
+            usize::from(accepts(molecule, place, hybridisations[place])) + 2 * usize::from(gives(molecule, place)),
+            near.iter().filter(|near| atom_at(near).aromatic).count(),
+            near.iter().filter(|near| conjugated[near.bond]).count(),
         ];
         let mut offset = 0;
         for (value, size) in values.into_iter().zip(SLOTS) {
@@ -77,8 +100,43 @@ pub fn atom_features(molecule: &Molecule) -> AtomFeatures {
             ids.push(offset + value);
             offset += size;
         }
+        let id = |near: &Neighbour| offset + neighbour(atom_at(near), molecule.bonds()[near.bond].order);
+        let mut around: Vec<u32> = near.iter().map(id).collect();
+        // They have no order, and are not to get one by how a molecule is written.
+        around.sort_unstable();
+        around.resize(NEIGHBOURS, NONE);
+        ids.extend(around);
     }
     AtomFeatures { ids }
+}
+
+/// The number of a neighbour's element and bond, below [`NEIGHBOUR_KINDS`].
+fn neighbour(atom: &Atom, order: BondOrder) -> u32 {
+    let known = NEIGHBOUR_ELEMENTS.iter().position(|element| *element == atom.element);
+    let order = match order {
+        BondOrder::Single => 0,
+        BondOrder::Double => 1,
+        BondOrder::Triple | BondOrder::Quadruple => 2,
+        BondOrder::Aromatic => 3,
+    };
+    known.unwrap_or(NEIGHBOUR_ELEMENTS.len()) as u32 * 4 + order
+}
+
+/// Whether an atom can give a hydrogen to a hydrogen bond.
+fn gives(molecule: &Molecule, place: usize) -> bool {
+    matches!(molecule.atoms()[place].element, 7 | 8 | 16) && molecule.total_hydrogens(place) > 0
+}
+
+/// Whether an atom has a lone pair for a hydrogen bond: oxygen, fluorine, and nitrogen whose pair is not drawn into an aromatic ring
+/// or a conjugated system, as it is in pyrrole, amides and aniline.
+fn accepts(molecule: &Molecule, place: usize, hybridisation: Hybridisation) -> bool {
+    let (atom, near) = (&molecule.atoms()[place], molecule.neighbours(place));
+    let only_single = near.iter().all(|near| molecule.bonds()[near.bond].order == BondOrder::Single);
+    let drawn_in = match atom.aromatic {
+        true => molecule.total_hydrogens(place) > 0 || near.len() == 3,
+        false => hybridisation == Hybridisation::Sp2 && only_single,
+    };
+    atom.charge <= 0 && (matches!(atom.element, 8 | 9) || (atom.element == 7 && !drawn_in))
 }
 
 fn hybridisation_value(hybridisation: Hybridisation) -> usize {

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use qkv::gather::NONE;
 use qkv::random::Key;
 
 use super::graph::{Bond, Molecule};
@@ -409,8 +410,11 @@ fn features_are_ids_of_one_table_and_of_few_kinds() {
         let ids = atom_features(molecule).ids;
         assert_eq!(ids.len(), molecule.atoms().len() * ATOM_FEATURE_WIDTH);
         for atom in ids.chunks(ATOM_FEATURE_WIDTH) {
-            assert!(atom.is_sorted_by(|one, other| one < other), "{atom:?}");
-            assert!((atom[ATOM_FEATURE_WIDTH - 1] as usize) < ATOM_FEATURE_COUNT);
+            // (neighbours that are alike share an id, and what is not there stands last)
+            let (slots, neighbours) = atom.split_at(13);
+            assert!(slots.is_sorted_by(|one, other| one < other), "{atom:?}");
+            assert!(neighbours.is_sorted() && slots[12] < neighbours[0], "{atom:?}");
+            assert!(atom.iter().all(|&id| id == NONE || (id as usize) < ATOM_FEATURE_COUNT), "{atom:?}");
         }
         let kinds = bond_features(molecule);
         assert_eq!(kinds.len(), molecule.bonds().len());
@@ -425,6 +429,29 @@ fn features_are_ids_of_one_table_and_of_few_kinds() {
     let kind = |order: u32, ring: u32, conjugated: u32, stereo: u32| ((order * 2 + ring) * 2 + conjugated) * 3 + stereo;
     assert_eq!(bond_features(&parse("F/C=C/F")), [kind(0, 0, 0, 0), kind(1, 0, 0, 2), kind(0, 0, 0, 0)]);
     assert_eq!(bond_features(&parse("c1ccccc1")), [kind(4, 1, 1, 0); 6]);
+}
+
+#[test]
+fn hydrogen_bonds_and_neighbours_are_features() {
+    let offset: u32 = [119, 8, 6, 7, 2, 6, 8, 4, 4].iter().sum();
+    // Of each atom: neighbours that are neither carbon nor hydrogen, hydrogen bonds, aromatic neighbours, conjugated bonds.
+    let told = |smiles: &str| -> Vec<[u32; 4]> {
+        let ids = atom_features(&parse(smiles)).ids;
+        let of =
+            |atom: &[u32]| [atom[9] - offset, atom[10] - offset - 5, atom[11] - offset - 9, atom[12] - offset - 13];
+        ids.chunks(ATOM_FEATURE_WIDTH).map(of).collect()
+    };
+    assert_eq!(told("CO"), [[1, 0, 0, 0], [0, 3, 0, 0]]);
+    assert_eq!(told("CC(=O)N"), [[0, 0, 0, 0], [2, 0, 0, 2], [0, 1, 0, 1], [0, 2, 0, 1]]);
+    let bonds = |smiles: &str, place: usize| told(smiles)[place][1];
+    assert_eq!([bonds("n1ccccc1", 0), bonds("[nH]1cccc1", 0), bonds("Nc1ccccc1", 0), bonds("CN(C)C", 1)], [1, 2, 2, 1]);
+    assert_eq!([bonds("C[NH3+]", 1), bonds("CF", 1), bonds("CS", 1), bonds("CCl", 1)], [2, 1, 2, 0]);
+    assert_eq!(told("Cc1ccccc1")[1], [0, 0, 2, 2]);
+    let ids = atom_features(&parse("C(=O)(F)C[Si]")).ids;
+    let first = offset + 17;
+    assert_eq!(ids[13..ATOM_FEATURE_WIDTH], [first, first + 2 * 4 + 1, first + 3 * 4, NONE, NONE, NONE]);
+    let carbon = &ids[3 * ATOM_FEATURE_WIDTH..];
+    assert_eq!(carbon[13..16], [first, first + 9 * 4, NONE]);
 }
 
 #[test]

@@ -71,7 +71,10 @@ impl SelfAttention {
                 .relative_range
                 .map(|range| geometry.relative_buckets(range))
                 .filter(|&buckets| buckets > 0)
-                .map(|buckets| init.constant([heads, buckets], 0.0)),
+                .map(|buckets| match geometry {
+                    Geometry::Graph { sees, .. } => init.values(sees.first_bias(heads), [heads, buckets]),
+                    _ => init.constant([heads, buckets], 0.0),
+                }),
             edge_kinds: of_edges(kinds),
             edge_numbers: of_edges(numbers),
             additive: matches!(options.score, Score::Additive { .. })
@@ -183,7 +186,8 @@ impl SelfAttention {
         if let (Geometry::Graph { sees, .. }, Some(graph)) = (self.geometry, layout.graph()) {
             (options.mask, options.bias) = match (sees, &extras.bias) {
                 (Sees::Edges, _) => (crate::attention::Mask::Graph(graph.edges.clone()), Bias::None),
-                (Sees::Buckets(count), Some(_)) => {
+                (Sees::Buckets { distances, edges }, Some(_)) => {
+                    let count = distances + edges;
                     (options.mask, Bias::Buckets(Buckets::Stored { pairs: graph.pairs.clone(), count }))
                 }
                 _ => (options.mask, Bias::None),

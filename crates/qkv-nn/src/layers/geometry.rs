@@ -39,8 +39,27 @@ pub enum Sees {
     /// All of its graph.
     All,
     /// All of its graph, with a learned bias for each bucket of [`Graph::pairs`](crate::attention::Graph::pairs), of which there
-    /// are so many.
-    Buckets(usize),
+    /// are `distances + edges`. The first `distances` are of nodes 0, 1, 2, … edges away, the last of these of all that are farther or
+    /// not to be reached; the others are of nodes one edge away, by its kind.
+    Buckets {
+        /// Distances that are told apart.
+        distances: usize,
+        /// Kinds of edges that are told apart.
+        edges: usize,
+    },
+}
+
+impl Sees {
+    /// What a bias by buckets starts from, `[heads, buckets]`; nothing without buckets.
+    ///
+    /// As in ALiBi (Press et al., 2022) it falls with the distance, each head by half of what the one before it falls, the first by
+    /// 2 an edge: some heads see the nearest at first, others nearly all alike.
+    pub(super) fn first_bias(self, heads: usize) -> Vec<f32> {
+        let Self::Buckets { distances, edges } = self else { return Vec::new() };
+        let away = || (0..distances).map(|distance| distance as f32).chain(std::iter::repeat_n(1.0, edges));
+        let of_head = |head: usize| away().map(move |edges| -2.0 * 0.5_f32.powi(head as i32) * edges);
+        (0..heads).flat_map(of_head).collect()
+    }
 }
 
 impl Geometry {
@@ -60,7 +79,7 @@ impl Geometry {
         match self {
             Self::Line => range.saturating_mul(2).saturating_add(1),
             Self::Grid { .. } => relative_buckets(range),
-            Self::Graph { sees: Sees::Buckets(count), .. } => count,
+            Self::Graph { sees: Sees::Buckets { distances, edges }, .. } => distances + edges,
             Self::Graph { .. } => 0,
         }
     }
@@ -96,5 +115,18 @@ impl Geometry {
             }
             Self::Grid { .. } => layout.places(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_heads_start_near_and_kinds_of_edges_are_one_edge_away() {
+        let sees = Sees::Buckets { distances: 3, edges: 2 };
+        assert_eq!(sees.first_bias(2), [0.0, -2.0, -4.0, -2.0, -2.0, 0.0, -1.0, -2.0, -1.0, -1.0]);
+        assert!(Sees::All.first_bias(2).is_empty() && Sees::Edges.first_bias(2).is_empty());
+        assert_eq!(Geometry::Graph { sees, kinds: 7, numbers: 1 }.relative_buckets(0), 5);
     }
 }

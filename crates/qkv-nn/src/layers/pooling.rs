@@ -19,6 +19,8 @@ pub enum PoolingKind {
     Mean,
     /// Their sum, over 16, which tells how many there are, as what grows with a molecule asks for.
     Sum,
+    /// Their sum and their mean, end to end: what grows with a set, and what it is made of.
+    SumMean,
     /// The first, of sets that begin with a vector that stands for the whole (Devlin et al., 2019).
     First,
     /// The first and the last, through a linear layer: what an LSTM knows at the end of either direction.
@@ -57,7 +59,7 @@ impl Pooling {
     pub fn new(kind: PoolingKind, d_model: usize, init: &Init) -> Self {
         let pooling = Self { query: None, key: None, join: None, kind };
         match kind {
-            PoolingKind::Mean | PoolingKind::Sum | PoolingKind::First => pooling,
+            PoolingKind::Mean | PoolingKind::Sum | PoolingKind::SumMean | PoolingKind::First => pooling,
             PoolingKind::Ends => Self { join: Some(Linear::new(2 * d_model, d_model, init)), ..pooling },
             PoolingKind::Flat { vectors } => {
                 Self { join: Some(Linear::new(vectors * d_model, d_model, init)), ..pooling }
@@ -81,14 +83,19 @@ impl Pooling {
     pub fn parameter_count(kind: PoolingKind, d_model: usize) -> u128 {
         let d = d_model as u128;
         match kind {
-            PoolingKind::Mean | PoolingKind::Sum | PoolingKind::First => 0,
+            PoolingKind::Mean | PoolingKind::Sum | PoolingKind::SumMean | PoolingKind::First => 0,
             PoolingKind::Ends => 2 * d * d + d,
             PoolingKind::Flat { vectors } => vectors as u128 * d * d + d,
             PoolingKind::Attention { .. } => d + d * d + d,
         }
     }
 
-    /// `[tokens, d_model]` to `[sets, d_model]`. A set without vectors counts as one of zeros.
+    /// How many elements come out for each set: `d_model`, or twice as many.
+    pub fn width(kind: PoolingKind, d_model: usize) -> usize {
+        if kind == PoolingKind::SumMean { 2 * d_model } else { d_model }
+    }
+
+    /// `[tokens, d_model]` to `[sets, width]`. A set without vectors counts as one of zeros.
     pub fn forward(&self, x: Tensor<2>, layout: &Layout) -> Tensor<2> {
         let ([_, d_model], offsets) = (x.dims(), layout.offsets());
         match self.kind {
@@ -103,10 +110,10 @@ impl Pooling {
                 let join = self.join.as_ref().expect("made with this kind");
                 join.forward(x.reshape([offsets.sets(), vectors * d_model]), Activation::Gelu)
             }
-            PoolingKind::Sum => {
-                let lengths: Vec<f32> = offsets.lengths().map(|length| length as f32 / SUMMED).collect();
-                let lengths = Tensor::from_data(TensorData::new(lengths, [offsets.sets(), 1]), &x.device());
-                self.mean(x, layout) * lengths
+            PoolingKind::Sum => summed(self.mean(x, layout), offsets),
+            PoolingKind::SumMean => {
+                let mean = self.mean(x, layout);
+                Tensor::cat(vec![summed(mean.clone(), offsets), mean], 1)
             }
             PoolingKind::Mean => self.mean(x, layout),
             PoolingKind::Attention { heads } => {
@@ -140,6 +147,13 @@ impl Pooling {
     }
 }
 
+/// From the mean of each set to its sum over [`SUMMED`].
+fn summed(mean: Tensor<2>, offsets: &Offsets) -> Tensor<2> {
+    let lengths: Vec<f32> = offsets.lengths().map(|length| length as f32 / SUMMED).collect();
+    let lengths = Tensor::from_data(TensorData::new(lengths, [offsets.sets(), 1]), &mean.device());
+    mean * lengths
+}
+
 /// One row of each set that has any.
 fn ends(offsets: &Offsets, end: impl Fn(std::ops::Range<usize>) -> usize) -> Arc<[u32]> {
     let of = |set| match offsets.range(set) {
@@ -159,9 +173,10 @@ mod tests {
 
     const D_MODEL: usize = 6;
     const HEADS: usize = 2;
-    const KINDS: [PoolingKind; 5] = [
+    const KINDS: [PoolingKind; 6] = [
         PoolingKind::Mean,
         PoolingKind::Sum,
+        PoolingKind::SumMean,
         PoolingKind::First,
         PoolingKind::Ends,
         PoolingKind::Attention { heads: HEADS },
@@ -179,6 +194,10 @@ mod tests {
 
     fn vectors(lengths: &[usize]) -> Tensor<2> {
         random([lengths.iter().sum(), D_MODEL], 1)
+    }
+
+    fn width(kind: PoolingKind) -> usize {
+        Pooling::width(kind, D_MODEL)
     }
 
     /// Row `row` of `x`.
@@ -203,6 +222,12 @@ mod tests {
             }
             PoolingKind::Sum => {
                 (0..D_MODEL).map(|e| (0..count).map(|i| row(set, i)[e]).sum::<f32>() / SUMMED).collect()
+            }
+            PoolingKind::SumMean => {
+                let sum = |e| (0..count).map(|i| row(set, i)[e]).sum::<f32>();
+                let (sums, means) =
+                    ((0..D_MODEL).map(|e| sum(e) / SUMMED), (0..D_MODEL).map(|e| sum(e) / count as f32));
+                sums.chain(means).collect()
             }
             PoolingKind::Flat { .. } => unreachable!("of sets of one size, which these are not"),
             PoolingKind::Ends => {
@@ -252,11 +277,11 @@ mod tests {
                 let empty = || match &pooling.join {
                     // The linear layer's bias is all that is left of no vectors.
                     Some(join) => through(join, &[0.0; 2 * D_MODEL]),
-                    None => vec![0.0; D_MODEL],
+                    None => vec![0.0; width(kind)],
                 };
                 wanted.extend(if length == 0 { empty() } else { expected(&pooling, set) });
             }
-            let wanted = Tensor::from_data(TensorData::new(wanted, [LENGTHS.len(), D_MODEL]), &device());
+            let wanted = Tensor::from_data(TensorData::new(wanted, [LENGTHS.len(), width(kind)]), &device());
             assert_close(pool(&pooling, x, &LENGTHS), wanted, 1e-5);
         }
     }
@@ -270,7 +295,8 @@ mod tests {
             for (set, length) in LENGTHS.into_iter().enumerate() {
                 let alone = values(pool(&pooling, x.clone().slice(start..start + length), &[length]));
                 start += length;
-                let apart = row(&together, set).iter().zip(&alone).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                let of_set = &together[set * width(kind)..][..width(kind)];
+                let apart = of_set.iter().zip(&alone).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(apart < 1e-6, "{kind:?}, set {set}: {apart}");
             }
         }
@@ -297,7 +323,7 @@ mod tests {
             let run = || {
                 let x = vectors(&LENGTHS).require_grad();
                 let out = pool(&pooling, x.clone(), &LENGTHS);
-                let grads = (out * random([LENGTHS.len(), D_MODEL], 2)).sum().backward();
+                let grads = (out * random([LENGTHS.len(), width(kind)], 2)).sum().backward();
                 let of_x = values(x.grad(&grads).expect("the vectors"));
                 (of_x, gradients(&pooling, &grads))
             };
@@ -323,7 +349,7 @@ mod tests {
         const STEP: f32 = 1e-2;
         let lengths = [3, 0, 2];
         for kind in KINDS {
-            let (pooling, weights) = (pooling(kind), random([lengths.len(), D_MODEL], 2));
+            let (pooling, weights) = (pooling(kind), random([lengths.len(), width(kind)], 2));
             let loss = |x: Tensor<2>| (pool(&pooling, x, &lengths) * weights.clone()).sum();
             let x = vectors(&lengths).require_grad();
             let found = values(x.grad(&loss(x.clone()).backward()).expect("the vectors"));
@@ -347,9 +373,9 @@ mod tests {
             let pooling = pooling(kind);
             let among_others = values(pool(&pooling, vectors(&LENGTHS), &LENGTHS));
             let alone = values(pool(&pooling, Tensor::zeros([0, D_MODEL], &device()), &[0, 0]));
-            assert_eq!(alone, row(&among_others, 2).repeat(2), "{kind:?}");
+            assert_eq!(alone, among_others[2 * width(kind)..][..width(kind)].repeat(2), "{kind:?}");
             let none = pool(&pooling, Tensor::zeros([0, D_MODEL], &device()), &[]);
-            assert_eq!(none.dims(), [0, D_MODEL]);
+            assert_eq!(none.dims(), [0, width(kind)]);
         }
     }
 

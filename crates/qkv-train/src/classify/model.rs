@@ -20,7 +20,7 @@ pub(crate) struct ClassifySizes {
     pub(crate) outputs: usize,
 }
 
-/// Embedding, encoder, pooling, and a linear layer to the outputs.
+/// Embedding, encoder, pooling, and a linear layer to the outputs; perhaps several of them, which answer together.
 #[derive(Module, Debug)]
 pub struct ClassifyModel {
     embedding: InputEmbedding,
@@ -29,6 +29,8 @@ pub struct ClassifyModel {
     encoder: Encoder,
     pooling: Pooling,
     head: Linear,
+    /// The other members, each with parameters of its own and without further ones.
+    others: Vec<ClassifyModel>,
     #[module(skip)]
     dropout: f32,
 }
@@ -36,31 +38,51 @@ pub struct ClassifyModel {
 impl ClassifyModel {
     /// A model with fresh parameters.
     pub(crate) fn new(recipe: &Recipe, sizes: &ClassifySizes, init: &Init) -> Self {
-        let d_model = recipe.model.d_model;
+        let first = Self::member(recipe, sizes, init);
+        Self { others: (1..recipe.model.members).map(|_| Self::member(recipe, sizes, init)).collect(), ..first }
+    }
+
+    fn member(recipe: &Recipe, sizes: &ClassifySizes, init: &Init) -> Self {
+        let (d_model, pooling) = (recipe.model.d_model, pooling(recipe, &sizes.input));
         let deviation = recipe.input.embedding_deviation as f32;
         Self {
             embedding: InputEmbedding::new(recipe, &sizes.input, init),
             class_vector: has_class_vector(recipe).then(|| init.normal([1, d_model], deviation)),
             encoder: Encoder::new(&encoder_options(recipe, &sizes.input), init),
-            pooling: Pooling::new(pooling(recipe, &sizes.input), d_model, init),
-            head: Linear::new(d_model, sizes.outputs, init),
+            pooling: Pooling::new(pooling, d_model, init),
+            head: Linear::new(Pooling::width(pooling, d_model), sizes.outputs, init),
+            others: Vec::new(),
             dropout: recipe.training.dropout as f32,
         }
     }
 
     /// How many numbers [`ClassifyModel::new`] would make a model of, without making one.
     pub(crate) fn parameter_count(recipe: &Recipe, sizes: &ClassifySizes) -> u128 {
-        let (d, outputs) = (recipe.model.d_model as u128, sizes.outputs as u128);
+        let (d_model, pooling) = (recipe.model.d_model, pooling(recipe, &sizes.input));
+        let (d, width, outputs) = (d_model as u128, Pooling::width(pooling, d_model) as u128, sizes.outputs as u128);
         let class_vector = if has_class_vector(recipe) { d } else { 0 };
-        InputEmbedding::parameter_count(recipe, &sizes.input)
+        let member = InputEmbedding::parameter_count(recipe, &sizes.input)
             + class_vector
             + encoder_parameters(&encoder_options(recipe, &sizes.input))
-            + Pooling::parameter_count(pooling(recipe, &sizes.input), recipe.model.d_model)
-            + (d * outputs + outputs)
+            + Pooling::parameter_count(pooling, d_model)
+            + (width * outputs + outputs);
+        member * recipe.model.members as u128
     }
 
-    /// Class logits, or the number on its scale, of each set of a batch, `[sets, outputs]`.
+    /// Class logits, or the number on its scale, of each set of a batch, `[sets, outputs]`: the mean over the members.
     pub(crate) fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<2> {
+        let count = 1 + self.others.len();
+        let sum = self.forward_each(batch, pass).reduce(|sum, outputs| sum + outputs);
+        let sum = sum.expect("there is a first member");
+        if count == 1 { sum } else { sum / count as f64 }
+    }
+
+    /// The same of each member for itself, as they are trained.
+    pub(crate) fn forward_each<'a>(&'a self, batch: &'a Batch, pass: &'a Pass) -> impl Iterator<Item = Tensor<2>> + 'a {
+        std::iter::once(self).chain(&self.others).map(|member| member.forward_alone(batch, pass))
+    }
+
+    fn forward_alone(&self, batch: &Batch, pass: &Pass) -> Tensor<2> {
         let (x, layout) = self.embed(batch);
         let x = self.encoder.forward(pass.dropout(x, self.dropout), &layout, pass);
         let pooled = pass.dropout(self.pooling.forward(x, &layout), self.dropout);
@@ -73,7 +95,7 @@ impl ClassifyModel {
     }
 
     /// The vectors of one layer, `[tokens, d_model]`, without those that stand for the whole: of layer 0 what goes into the encoder,
-    /// of layer *n* what comes out of block *n*, of the last what is pooled.
+    /// of layer *n* what comes out of block *n*, of the last what is pooled. Of several members they are those of the first.
     ///
     /// # Panics
     /// If there are not so many layers.
@@ -130,7 +152,7 @@ mod tests {
     }
 
     /// Every mixer and every pooling at least once.
-    const CHOICES: [&[&str]; 9] = [
+    const CHOICES: [&[&str]; 11] = [
         &[],
         &["model.mixer=none", "model.pooling=mean", "input.embedding_dim=6"],
         &["model.mixer=window", "model.pooling=ends"],
@@ -140,6 +162,8 @@ mod tests {
         &["model.pooling=class", "model.positions=learned", "model.max_positions=9"],
         &["model.pooling=attention", "model.positions=relative"],
         &["model.pooling=class", "model.positions=rotary", "input.words=one-hot"],
+        &["model.pooling=sum-mean"],
+        &["model.pooling=class", "model.members=3"],
     ];
 
     #[test]
@@ -166,6 +190,22 @@ mod tests {
                 }
             }
             assert!(run(&[]).is_empty(), "{assignments:?}");
+        }
+    }
+
+    #[test]
+    fn several_members_differ_and_answer_with_their_mean() {
+        let (one, three) = (model(&recipe(&[])), model(&recipe(&["model.members=3"])));
+        let batch = Sets::Texts(EncodedSentences::from_ids([vec![1, 2, 3], vec![4]])).batch(&[0, 1]);
+        let pass = Pass::inference();
+        let each: Vec<Vec<f32>> =
+            three.forward_each(&batch, &pass).map(|outputs| floats(outputs.into_data())).collect();
+        assert_eq!(each.len(), 3);
+        assert_eq!(each[0], floats(one.forward(&batch, &pass).into_data()), "the first is what one would be alone");
+        assert!(each[0] != each[1] && each[1] != each[2]);
+        for (place, mean) in floats(three.forward(&batch, &pass).into_data()).into_iter().enumerate() {
+            let expected = each.iter().map(|outputs| outputs[place]).sum::<f32>() / 3.0;
+            assert!((mean - expected).abs() < 1e-6, "{mean} against {expected}");
         }
     }
 

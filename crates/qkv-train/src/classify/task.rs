@@ -337,8 +337,13 @@ impl Task for ClassifyTask {
     fn loss(&self, model: &ClassifyModel, examples: &[usize], key: Key) -> Tensor<1> {
         let training = &self.recipe.training;
         let batch = self.train.training_batch(examples, training, key);
-        let outputs = model.forward(&batch, &Pass::training(key));
-        self.targets.loss(outputs, examples, training.label_smoothing as f32)
+        // Each member learns as if it were alone; the mean of their losses is what is told.
+        let pass = Pass::training(key);
+        let loss = |outputs| self.targets.loss(outputs, examples, training.label_smoothing as f32);
+        let sum = model.forward_each(&batch, &pass).map(loss).reduce(|sum, loss| sum + loss);
+        let sum = sum.expect("there is a first member");
+        let members = self.recipe.model.members;
+        if members == 1 { sum } else { sum / members as f64 }
     }
 
     fn evaluate(&self, model: &ClassifyModel) -> Scores {

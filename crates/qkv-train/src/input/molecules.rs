@@ -10,7 +10,7 @@ use qkv_data::molecules::{
 };
 use qkv_data::{LabelledText, Source};
 use qkv_nn::attention::Graph;
-use qkv_nn::layers::SparseNodes;
+use qkv_nn::layers::{self, SparseNodes};
 use rayon::prelude::*;
 
 use super::Wants;
@@ -28,8 +28,8 @@ pub(super) const SIZES: NodeSizes =
 
 /// Buckets of a pair of atoms, where so many distances are told apart: itself and each distance up to the last, farther ones, another
 /// piece, and each kind of bond in the place of distance 1.
-pub(crate) fn buckets(distances: usize) -> usize {
-    distances + 2 + BOND_KINDS
+pub(crate) fn buckets(distances: usize) -> layers::Sees {
+    layers::Sees::Buckets { distances: distances + 2, edges: BOND_KINDS }
 }
 
 /// An atom's features and edges.

@@ -40,6 +40,7 @@ impl Recipe {
             "input.buckets must be at least 1 with input.characters = \"affixes\"",
         );
         demand(model.layers > 0, "model.layers must be at least 1");
+        demand((1..=100).contains(&model.members), "model.members must be from 1 to 100");
         demand(model.d_model > 0 && model.d_ff != Some(0), "model.d_model and model.d_ff must be at least 1");
         demand(model.hidden != Some(0), "model.hidden must be at least 1");
         demand(model.max_positions > 0, "model.max_positions must be at least 1");
@@ -391,6 +392,9 @@ impl Recipe {
         }
         if of_nodes && model.pooling == Some(Pooling::Class) {
             return refuse("model.pooling = \"class\" would need edges to all nodes: choose mean or attention");
+        }
+        if model.pooling == Some(Pooling::SumMean) && model.task == Task::Generate {
+            return refuse("model.pooling = \"sum-mean\" makes longer vectors, for classify and regress: choose mean");
         }
         if model.pooling == Some(Pooling::Flat) && input.kind != InputKind::Table {
             return refuse("model.pooling = \"flat\" needs sets of one size, as the columns of a table are");

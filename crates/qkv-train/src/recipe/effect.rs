@@ -93,6 +93,11 @@ const RULES: &[Rule] = &[
         "of graphs and molecules",
     ),
     (
+        &["model.members"],
+        |recipe| matches!(recipe.model.task, Task::Classify | Task::Regress) && recipe.input.unit != Unit::Items,
+        "of what gives a label or a number to a whole set: set model.task = \"classify\" or \"regress\"",
+    ),
+    (
         &["data.names", "data.test_files", "data.dev_files"],
         |recipe| matches!(recipe.input.kind, InputKind::Audio | InputKind::Image | InputKind::ImageText),
         "of files that are an example each, as recordings and pictures are",
@@ -163,6 +168,7 @@ mod tests {
             (&["data.names={label}"], "data.names"),
             (&["decoding.beam=3"], "decoding.beam"),
             (&["model.tied=true"], "model.tied"),
+            (&["model.members=3"], "model.members"),
         ] {
             let told = checked(assignments).expect_err(key);
             assert!(told.contains(&format!("{key} has no effect with model.task = ")), "{told}");

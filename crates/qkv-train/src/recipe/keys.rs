@@ -179,9 +179,11 @@ table! {
         window: Option<usize> = None,
         /// How vectors are told their place: `none`, `sinusoidal`, `learned`, `rotary` or `relative`.
         positions: Positions = Positions::Sinusoidal,
-        /// How the vectors of a set become one: `mean`, `class` (not for `generate`), `ends` or `attention`; `ends` for `rnn` and
-        /// `mean` for others if not given.
+        /// How the vectors of a set become one: `mean`, `sum`, `sum-mean` and `class` (not for `generate`), `ends` or `attention`; `ends`
+        /// for `rnn` and `mean` for others if not given.
         pooling: Option<Pooling> = None,
+        /// Networks that are trained side by side, each from a start of its own, and answer with the mean of what they say.
+        members: usize = 1,
         /// How what is written learns of what was read: `attention`, or `none` for one vector that is fed to every step.
         cross: Cross = Cross::Attention,
         /// How what is written is found among what was read: `decoder`, or `ctc` where it comes in the order of what was read and is

@@ -221,6 +221,8 @@ word! {
         Mean,
         /// Their sum, so that it counts how many there are.
         Sum,
+        /// Their sum and their mean, end to end.
+        SumMean,
         /// A vector that stands for the whole, put in front.
         Class,
         /// The first and the last.

@@ -94,7 +94,7 @@ fn bare(score: Option<EdgeScore>, kinds: usize, numbers: usize) -> EdgeStackOpti
 }
 
 fn full(sees: Sees, kinds: usize, numbers: usize) -> EncoderOptions {
-    let range = matches!(sees, Sees::Buckets(_)).then_some(0);
+    let range = matches!(sees, Sees::Buckets { .. }).then_some(0);
     let attention = SelfAttentionOptions { relative_range: range, ..attention() };
     EncoderOptions {
         geometry: Geometry::Graph { sees, kinds, numbers },
@@ -117,7 +117,7 @@ fn stacks() -> Vec<(Stack, bool, bool)> {
         let encoder = Encoder::new(&full(Sees::Edges, kinds, numbers), &init()).map(&mut Shake(0));
         all.push((Stack::Full(Box::new(encoder)), true, true));
     }
-    for sees in [Sees::All, Sees::Buckets(4)] {
+    for sees in [Sees::All, Sees::Buckets { distances: 2, edges: 2 }] {
         let encoder = Encoder::new(&full(sees, 3, 2), &init()).map(&mut Shake(0));
         all.push((Stack::Full(Box::new(encoder)), false, true));
     }
