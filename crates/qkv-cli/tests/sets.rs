@@ -298,3 +298,89 @@ fn several_columns_are_learned_at_once_and_rows_may_lack_some() {
     refused("molecule", &["data.label=[alcohol, carbons]", "training.metric=roc_auc"], 1, &["two labels"]);
     assert!(!room.path("never").exists());
 }
+
+#[test]
+fn a_graph_is_answered_whatever_its_columns_hold_and_told_of_what_is_unseen() {
+    let room = Room::new();
+    let (data, out) = (ring(&room, "ring"), room.name("model"));
+    let nodes = fs::read_to_string(room.path("ring/nodes.tsv")).unwrap();
+    room.write("ring/nodes.tsv", nodes.replacen("split", "fold", 1));
+    done(&small("graph", "tag", &data, &out, &["data.split=fold", "training.epochs=1"]));
+    let folder = |name: &str, nodes: &str| {
+        fs::create_dir_all(room.path(name)).unwrap();
+        room.write(&format!("{name}/nodes.tsv"), nodes);
+        room.write(&format!("{name}/edges.tsv"), "source\ttarget\trelation\na\tb\tnext\na\ta\tnew\n");
+        room.name(name)
+    };
+    let new = folder("new", "id\tfold\tfeatures\na\tA-113\t0 8\nb\tcv3\t4 99\n");
+    let ended = qkv(&["predict", &out, &new, "--json"]);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(json(&ended.stdout)["graph"], new.as_str());
+    for unseen in ["feature `99`", "edge kind `new`"] {
+        assert_eq!(ended.stderr.matches(unseen).count(), 1, "{ended:?}");
+    }
+    assert_eq!(done(&["predict", &out, &folder("plain", "id\tfeatures\na\t0 8\nb\t4 9\n")]).lines().count(), 2);
+    let tests = folder("tests", "id\tfold\tlabel\tfeatures\na\ttest\tleft\t0\nb\ttest\tright\t4\n");
+    assert_eq!(json(&done(&["evaluate", &out, &tests, "--json"]))["tokens"], 2);
+    assert_refused(&qkv(&["evaluate", &out, &tests, "--split", "train"]), 1, &["--split"]);
+}
+
+#[test]
+fn graphs_in_lines_are_answered_without_edges_or_features_and_their_labels_are_found() {
+    let room = Room::new();
+    let mut lines = String::from("{\"nodes\":[\"C\"],\"edges\":[],\"label\":\"a\"}\n");
+    for number in 0..20 {
+        let (node, label) = [("C", "a"), ("O", "b")][number % 2];
+        let _ = writeln!(
+            lines,
+            "{{\"nodes\":[{node:?},{node:?}],\"edges\":[[0,1,0.5]],\"label\":{label:?},\"labels\":[\"x\",\"y\"]}}"
+        );
+    }
+    let (data, out) = (room.write("g.jsonl", &lines), room.name("model"));
+    done(&small("graph", "classify", &data, &out, &["training.epochs=1"]));
+    for asked in ["{\"nodes\":[\"C\"]}", "{\"nodes\":[{},{}]}", "{\"nodes\":[\"O\"],\"label\":[1],\"split\":\"cv3\"}"] {
+        let asked = room.write("asked.jsonl", format!("{asked}\n"));
+        assert_eq!(done(&["predict", &out, &asked]).lines().count(), 1);
+    }
+    let never = room.name("never");
+    let refused = |task: &str, content: &str, settings: &[&str], wanted: &[&str]| {
+        let data = room.write("bad.jsonl", content);
+        assert_refused(&qkv(&small("graph", task, &data, &never, settings)), 1, wanted);
+    };
+    let of_graphs = "{\"nodes\":[\"C\"],\"label\":\"a\"}\n".repeat(4);
+    refused("tag", &of_graphs, &[], &["bad.jsonl", "--task classify"]);
+    refused("tag", &of_graphs, &["data.label=side"], &["bad.jsonl", "`side`"]);
+    refused("classify", &of_graphs, &["data.label=side"], &["bad.jsonl:1", "`side`"]);
+    refused("classify", &of_graphs.replace("label\":\"a\"", "labels\":[\"a\"]"), &[], &["bad.jsonl:1", "--task tag"]);
+    let recording = small("graph", "classify", &data, &never, &["input.normalise=recording"]);
+    assert_refused(&qkv(&recording), 2, &["input.normalise", "corpus"]);
+    assert!(!room.path("never").exists());
+}
+
+#[test]
+fn molecules_are_answered_whatever_stands_beside_them_and_refused_by_line() {
+    let room = Room::new();
+    let lines: String = (1..30).map(|number| format!("{},{number}\n", "C".repeat(1 + number % 8))).collect();
+    let data = room.write("m.csv", format!("smiles,logp\n{lines}"));
+    let out = room.name("model");
+    done(&small("molecule", "regress", &data, &out, &["data.label=logp", "training.epochs=1", "data.max_tokens=10"]));
+    let asked = room.write("asked.csv", format!("smiles,part\n{},A-113\n", "C".repeat(12)));
+    assert_refused(&qkv(&["predict", &out, &asked]), 1, &["asked.csv:2", "data.max_tokens"]);
+    assert_eq!(done(&["predict", &out, &asked, "--set", "data.max_tokens=20"]).lines().count(), 1);
+    for (name, content, wanted) in [
+        ("other.csv", "smiles,name\nC,x\n", "\"name\""),
+        ("other.smi", "C x\n", "\"name\""),
+        ("other.jsonl", "{\"smiles\": \"C\", \"name\": \"x\"}\n", "\"name\""),
+    ] {
+        let other = room.write(name, content);
+        assert_refused(&qkv(&["evaluate", &out, &other]), 1, &[name, "\"logp\"", wanted]);
+    }
+    let never = room.name("never");
+    let bad = room.write("bad.csv", format!("smiles,logp\nCC,inf\n{lines}"));
+    let refused = qkv(&small("molecule", "regress", &bad, &never, &["data.label=logp"]));
+    assert_refused(&refused, 1, &["bad.csv:2", "CC", "inf"]);
+    let rows: String = (0..40).map(|row| format!("s{},{row},{}\n", row / 4, row / 4 % 2)).collect();
+    let rows = room.write("rows.csv", format!("series,x,label\n{rows}"));
+    let refused = qkv(&small("vectors", "classify", &rows, &never, &["data.max_tokens=3"]));
+    assert_refused(&refused, 1, &["rows.csv:", "data.max_tokens = 3"]);
+}

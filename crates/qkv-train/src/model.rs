@@ -81,11 +81,24 @@ pub struct Predicted {
     pub warnings: Vec<String>,
 }
 
+/// So many lines are told of what a model has not seen; of more, how many there are.
+const MOST_TOLD: usize = 10;
+
+impl Predicted {
+    /// Adds what the user should know of some examples.
+    pub(crate) fn tell(&mut self, lines: &[String]) {
+        self.warnings.extend(lines.iter().take(MOST_TOLD).cloned());
+        if lines.len() > MOST_TOLD {
+            self.warnings.push(format!("and {} more of the kind", lines.len() - MOST_TOLD));
+        }
+    }
+}
+
 /// How much was predicted so far, for whoever watches it: examples and tokens.
 pub type Watch<'a> = &'a mut dyn FnMut(usize, usize);
 
 /// Keys of a finished model's recipe that say how files are read.
-const READING: [&str; 16] = [
+const READING: [&str; 17] = [
     "data.names",
     "data.test_files",
     "data.dev_files",
@@ -102,6 +115,7 @@ const READING: [&str; 16] = [
     "data.series",
     "data.smiles",
     "data.directed",
+    "data.max_tokens",
 ];
 
 /// What is done otherwise than when the model was trained.

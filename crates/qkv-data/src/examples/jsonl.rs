@@ -63,15 +63,19 @@ impl Keys {
 
 /// The object that stands on a line.
 pub(crate) fn object(text: &str) -> std::result::Result<Map<String, Value>, Refusal> {
-    const MEND: &str = "write one object on each line, such as {\"text\": \"…\"}";
+    object_like(text, "write one object on each line, such as {\"text\": \"…\"}")
+}
+
+/// The object that stands on a line; `mend` says what else should have.
+pub(crate) fn object_like(text: &str, mend: &str) -> std::result::Result<Map<String, Value>, Refusal> {
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => Err(Refusal::new(format!("expected a JSON object, found {}", kind(&other)), MEND)),
+        Ok(other) => Err(Refusal::new(format!("expected a JSON object, found {}", kind(&other)), mend)),
         Err(error) => {
             // Its own line is always the first.
             let message = error.to_string();
             let cause = message.split(" at line ").next().unwrap_or_default();
-            Err(Refusal::new(format!("this is not valid JSON ({cause}, column {})", error.column()), MEND))
+            Err(Refusal::new(format!("this is not valid JSON ({cause}, column {})", error.column()), mend))
         }
     }
 }

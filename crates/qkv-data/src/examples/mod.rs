@@ -19,7 +19,7 @@ use choice::Columns;
 pub(crate) use choice::{Role, Roles, listed, wrong_count};
 pub(crate) use csv::CsvRecords;
 use jsonl::JsonLines;
-pub(crate) use jsonl::{kind, object};
+pub(crate) use jsonl::{kind, object, object_like};
 
 /// What was read as one example.
 #[derive(Debug, Clone, PartialEq, Eq)]

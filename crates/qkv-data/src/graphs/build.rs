@@ -154,6 +154,8 @@ pub(super) struct About<'text> {
 pub(super) struct Conflict {
     pub(super) source: usize,
     pub(super) target: usize,
+    /// The place of the one that differs from those before it, as edges were pushed.
+    pub(super) edge: usize,
 }
 
 impl Builder {
@@ -226,6 +228,10 @@ impl Builder {
 
     /// Adds an edge between two nodes of the graph, whose numbers have been pushed.
     pub(super) fn push_edge(&mut self, source: u32, target: u32, kind: Option<&str>, dim: usize) -> Read<()> {
+        if self.edge_dim.is_none() {
+            // Nodes before it have edges to themselves alone, which have the numbers 0.
+            self.edge_numbers.resize(self.columns.len() * dim, 0.0);
+        }
         let first = *self.edge_dim.get_or_insert(dim);
         if first != dim {
             let what = format!("an edge has {dim} numbers where the first has {first}");
@@ -303,7 +309,8 @@ impl Builder {
                         self.push_loop(row);
                     }
                 }
-                self.push_run(column, run, &edges).map_err(|()| Conflict { source: column as usize, target: row })?;
+                let (source, target) = (column as usize, row);
+                self.push_run(column, run, &edges).map_err(|edge| Conflict { source, target, edge })?;
             }
             if needs_loop {
                 self.push_loop(row);
@@ -319,13 +326,13 @@ impl Builder {
         self.edge_numbers.extend(std::iter::repeat_n(0.0, self.edge_dim.unwrap_or(0)));
     }
 
-    /// Adds the edge that all of `run` are.
-    fn push_run(&mut self, column: u32, run: &[u64], edges: &Edges) -> std::result::Result<(), ()> {
+    /// Adds the edge that all of `run` are, or says which of them has other numbers.
+    fn push_run(&mut self, column: u32, run: &[u64], edges: &Edges) -> std::result::Result<(), usize> {
         let dim = self.edge_dim.unwrap_or(0);
         let place = |entry: u64| (entry & u64::from(u32::MAX)) as usize;
         let numbers = |entry: u64| &edges.numbers[place(entry) * dim..(place(entry) + 1) * dim];
-        if run.iter().any(|&entry| numbers(entry) != numbers(run[0])) {
-            return Err(());
+        if let Some(&other) = run.iter().find(|&&entry| numbers(entry) != numbers(run[0])) {
+            return Err(place(other));
         }
         self.columns.push(column);
         self.edge_numbers.extend_from_slice(numbers(run[0]));
@@ -365,7 +372,8 @@ impl Builder {
             return Err(Error::unusable(&self.name, "there is no graph in it", mend));
         }
         let dense_dim = self.dense_dim.unwrap_or(0);
-        if self.features.ids.is_empty() && dense_dim == 0 {
+        let bare = self.features.ids.is_empty() && dense_dim == 0;
+        if bare {
             // Nodes of which nothing is known are all alike.
             self.features.offsets = (0..self.nodes).collect();
             (self.features.ids, self.features.count) = (vec![0; self.nodes], 1);
@@ -398,6 +406,7 @@ impl Builder {
             name: self.name,
             options: self.options,
             nodes: Offsets::from_lengths(self.lengths),
+            bare,
             features: if sparse.is_some() { self.features.count as usize } else { 0 },
             sparse,
             feature_names: is_named.then(|| self.features.names.into_names()),

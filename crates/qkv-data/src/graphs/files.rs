@@ -21,14 +21,18 @@ pub(super) fn read(path: &Path, options: &GraphOptions) -> Result<Graphs> {
     let names = read_nodes(&Source::from(&nodes), options, &mut builder)?;
     read_edges(&Source::from(&edges), options, &names, &mut builder)?;
     let ended = builder.end(names.len(), &About { line: 1, ..About::default() });
-    ended.map_err(|Conflict { source, target }| {
+    ended.map_err(|Conflict { source, target, edge }| {
+        let line = match line_of(&Source::from(&edges), options, edge) {
+            Ok(line) => line,
+            Err(error) => return error,
+        };
         let what = format!(
             "the edge between {} and {} stands there with different numbers",
             quote(&names.name_of(source)),
             quote(&names.name_of(target))
         );
         let mend = "give it once, or set data.directed if there and back are two edges";
-        Error::unusable(&Source::from(&edges).name(), what, mend)
+        Error::malformed(&Source::from(&edges).name(), line, what, mend)
     })?;
     if let NodeNames::Named(ids) = names {
         let mut names = vec![String::new(); ids.len()];
@@ -36,6 +40,16 @@ pub(super) fn read(path: &Path, options: &GraphOptions) -> Result<Graphs> {
         builder.node_names = Some(names);
     }
     builder.finish()
+}
+
+/// The line of the record `number`, counted from 0. Lines are not kept, as there may be very many.
+fn line_of(source: &Source, options: &GraphOptions, number: usize) -> Result<usize> {
+    let mut records = Records::open(source, None, options.encoding.as_deref())?;
+    let mut line = records.header_line();
+    for _ in 0..=number {
+        line = records.next_record()?.unwrap_or(line);
+    }
+    Ok(line)
 }
 
 fn in_folder(folder: &Path) -> Result<(PathBuf, PathBuf)> {
@@ -131,6 +145,16 @@ fn needed(records: &Records, role: &Role) -> Result<usize> {
     place.ok_or_else(|| records.lacks(role.name, records.header_line()))
 }
 
+/// The place of a column that may be there: the one that was named, or else the first usual one that is not ignored.
+fn maybe(records: &Records, role: &Role, options: &GraphOptions) -> Result<Option<usize>> {
+    if role.column.is_some() {
+        return records.place_of(role, records.header_line());
+    }
+    let shown = |name: &String| !options.ignore.contains(name);
+    let names = records.names().iter().map(|name| if shown(name) { name.as_str() } else { "" });
+    Ok(role.usual_among(&names.collect::<Vec<_>>(), None))
+}
+
 /// The columns that play no role and are not ignored.
 fn others(records: &Records, roles: &[Option<usize>], options: &GraphOptions) -> Vec<usize> {
     let is_ignored = |name: &String| options.ignore.contains(name);
@@ -161,16 +185,17 @@ fn read_nodes(source: &Source, options: &GraphOptions, builder: &mut Builder) ->
     if records.names().is_empty() {
         return Err(no_nodes(records.name()));
     }
-    let line = records.header_line();
     let id = needed(&records, &role("id", &["id", "node"], None))?;
-    let split = records.place_of(&role("split", &["split"], options.split.as_ref()), line)?;
-    let label = match records.place_of(&role("label", &["label", "class", "category"], options.label.as_ref()), line) {
-        Err(_) if !options.need_labels => None,
-        place => place?,
+    let asked = |role: Role| match maybe(&records, &role, options) {
+        Err(_) if !options.need_labels => Ok(None),
+        place => place,
     };
-    let features = records.place_of(&role("features", &["features"], None), line)?;
+    let split = asked(role("split", &["split"], options.split.as_ref()))?;
+    let label = asked(role("label", &["label", "class", "category"], options.label.as_ref()))?;
+    let features = maybe(&records, &role("features", &["features"], None), options)?;
     let dense = others(&records, &[Some(id), split, label, features], options);
     builder.dense_names = names_of(&records, &dense);
+    let (split, label) = (split.filter(|_| options.need_labels), label.filter(|_| options.need_labels));
     while let Some(line) = records.next_record()? {
         let name = records.field(id);
         if name.is_empty() {
@@ -229,9 +254,7 @@ fn read_edges(source: &Source, options: &GraphOptions, names: &NodeNames, builde
     let mut records = Records::open(source, None, options.encoding.as_deref())?;
     let from = needed(&records, &role("source", &["source", "src", "from"], None))?;
     let to = needed(&records, &role("target", &["target", "dst", "to"], None))?;
-    let line = records.header_line();
-    let kind = records.place_of(&role("relation", &["relation", "kind", "type"], None), line)?;
-    let kind = kind.filter(|&place| !options.ignore.contains(&records.names()[place]));
+    let kind = maybe(&records, &role("relation", &["relation", "kind", "type"], None), options)?;
     let numbers = others(&records, &[Some(from), Some(to), kind], options);
     builder.edge_names = names_of(&records, &numbers);
     let mut unknown: Option<(usize, String, usize)> = None;

@@ -5,11 +5,12 @@ use serde_json::{Map, Value};
 use super::build::{About, Builder, Conflict, Problem, Read};
 use super::{GraphOptions, Graphs};
 use crate::error::{Result, quote};
-use crate::examples::{Refusal, kind, next_not_blank, object};
+use crate::examples::{Refusal, kind, next_not_blank, object_like};
 use crate::numbers::finite;
 use crate::source::Lines;
 use crate::tables::part_of;
 
+const GRAPH: &str = "write one graph on each line, such as {\"nodes\": [\"C\", \"O\"], \"edges\": [[0, 1]]}";
 const NODE: &str = "write a category \"C\", numbers [1.0, 2.0], or {\"category\": \"C\", \"features\": [1.0]}";
 const EDGE: &str = "write [source, target] or [source, target, \"kind\", 1.5], or an object with these keys";
 
@@ -17,7 +18,7 @@ pub(super) fn read(mut lines: Lines, options: &GraphOptions) -> Result<Graphs> {
     let mut builder = Builder::new(lines.name().to_owned(), options);
     while let Some(line) = next_not_blank(&mut lines)? {
         let text = line.text();
-        let taken = object(text).and_then(|object| take(&object, options, &mut builder, line.number));
+        let taken = object_like(text, GRAPH).and_then(|object| take(&object, options, &mut builder, line.number));
         taken.map_err(|refusal| refusal.at(lines.name(), line.number))?;
     }
     builder.finish()
@@ -35,7 +36,14 @@ fn take(
     if nodes.is_empty() {
         return Err(Refusal::new("the graph has no node", "give it one, or take the line out"));
     }
-    let labels = match graph.get("labels") {
+    // What is not asked for may be whatever it is.
+    let wanted = options.need_labels;
+    let label_key = options.label.as_deref().unwrap_or("label");
+    let labels_key = match &options.label {
+        Some(key) => Some(key.as_str()).filter(|key| matches!(graph.get(*key), Some(Value::Array(_)))),
+        None => Some("labels"),
+    };
+    let labels = match labels_key.filter(|_| wanted).and_then(|key| graph.get(key)) {
         None | Some(Value::Null) => None,
         Some(Value::Array(labels)) if labels.len() == nodes.len() => Some(labels),
         Some(Value::Array(labels)) => {
@@ -49,7 +57,9 @@ fn take(
     };
     for (place, node) in nodes.iter().enumerate() {
         let label = labels.and_then(|labels| labels.get(place));
-        take_node(node, label, builder, line).map_err(|problem| problem.within("node", place).refusal())?;
+        let label_key = wanted.then_some(label_key);
+        take_node(node, (label_key, label), builder, line)
+            .map_err(|problem| problem.within("node", place).refusal())?;
     }
     match graph.get("edges") {
         None | Some(Value::Null) => {}
@@ -60,23 +70,30 @@ fn take(
         }
         Some(other) => return Err(Refusal::new(format!("expected an array of edges, found {}", kind(other)), EDGE)),
     }
-    let text_at = |key: Option<&str>, usual| {
-        let key = key.unwrap_or(usual);
+    let text_at = |key: &str| {
         graph.get(key).map(|value| text(value, key)).transpose().map(Option::flatten).map_err(Problem::refusal)
     };
-    let label = text_at(options.label.as_deref(), "label")?;
+    let is_list = labels_key == Some(label_key);
+    let label = if wanted && !is_list { text_at(label_key)? } else { None };
     let split_key = options.split.as_deref().unwrap_or("split");
-    let part = match graph.contains_key(split_key) {
-        true => Some(part_of(text_at(Some(split_key), "")?.unwrap_or_default().trim())?),
+    let part = match wanted && graph.contains_key(split_key) {
+        true => Some(part_of(text_at(split_key)?.unwrap_or_default().trim())?),
         false => None,
     };
-    builder.end(nodes.len(), &About { label: label.as_deref(), part, line }).map_err(|Conflict { source, target }| {
+    let about = About { label: label.as_deref(), part, line };
+    builder.end(nodes.len(), &about).map_err(|Conflict { source, target, .. }| {
         let what = format!("the edge between {source} and {target} stands there with different numbers");
         Refusal::new(what, "give it once, or set data.directed if there and back are two edges")
     })
 }
 
-fn take_node(node: &Value, label: Option<&Value>, builder: &mut Builder, line: usize) -> Read<()> {
+/// Takes a node whose label is at a key of its own, where labels are wanted, or else the one of a list of all.
+fn take_node(
+    node: &Value,
+    (label_key, label): (Option<&str>, Option<&Value>),
+    builder: &mut Builder,
+    line: usize,
+) -> Read<()> {
     builder.begin_node();
     let (mut dim, mut own_label) = (0, None);
     match node {
@@ -93,12 +110,12 @@ fn take_node(node: &Value, label: Option<&Value>, builder: &mut Builder, line: u
                 Some(Value::Array(numbers)) => dim = take_numbers(numbers, |number| builder.push_dense(number))?,
                 Some(other) => return Err(Problem::new(format!("the features are {}", kind(other)), NODE)),
             }
-            own_label = node.get("label");
+            own_label = label_key.and_then(|key| node.get(key)).filter(|label| !label.is_null());
         }
         other => return Err(Problem::new(format!("is {}", kind(other)), NODE)),
     }
     builder.end_node(dim)?;
-    let label = own_label.or(label).map(|label| text(label, "label")).transpose()?.flatten();
+    let label = own_label.or(label).map(|label| text(label, label_key.unwrap_or("label"))).transpose()?.flatten();
     builder.node_labels.push(label.as_deref(), line);
     Ok(())
 }
@@ -156,7 +173,11 @@ fn take_edge(edge: &Value, nodes: usize, builder: &mut Builder) -> Read<()> {
         let end = end.ok_or_else(|| Problem::new(format!("lacks the {name}"), EDGE))?;
         let place = end.as_u64().filter(|&place| place < nodes as u64);
         place.map(|place| place as u32).ok_or_else(|| {
-            let what = format!("the {name} {} is not the place of one of the {nodes} nodes", quote(&end.to_string()));
+            let given = match end {
+                Value::String(text) => format!("{} is a string and", quote(text)),
+                other => quote(&other.to_string()),
+            };
+            let what = format!("the {name} {given} is not the place of one of the {nodes} nodes");
             Problem::new(what, "count nodes from 0")
         })
     };

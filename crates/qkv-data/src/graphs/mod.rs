@@ -14,7 +14,8 @@
 //! - **JSON lines**, an object for each graph:
 //!   `{"nodes": ["C", "O"], "edges": [[0, 1, "double"]], "label": "toxic", "split": "train"}`.
 //!   - A node is a category, `"C"`; an array of numbers, `[1.0, 2.0]`; or an object `{"category": "C", "features": [1.0, 2.0],
-//!     "label": "x"}` of which each key may lack. `labels` beside `nodes` may hold a label for each node.
+//!     "label": "x"}` of which each key may lack. `labels` beside `nodes` may hold a label for each node; so may a key that is
+//!     named for the labels.
 //!   - An edge is an array `[source, target]` of the places of nodes, counted from 0, maybe followed by its kind and by
 //!     numbers, or an object `{"source": 0, "target": 1, "kind": "double", "features": [1.5]}`.
 //!   - A line without a node is an error; one without an edge is not.
@@ -75,9 +76,10 @@ pub struct GraphOptions {
     pub directed: bool,
     /// Whether each node that has no edge to itself gets one, of a kind of its own, the last, and with the numbers 0.
     pub self_loops: bool,
-    /// The column or key of the label; `None` takes `label`, `class` or `category`, of JSON `label`.
+    /// The column or key of the label; `None` takes `label`, `class` or `category`, of JSON `label`, and `labels` for a list
+    /// of all nodes'.
     pub label: Option<String>,
-    /// Whether a column of labels that is named has to be there.
+    /// Whether labels and parts are wanted. If not, what their columns and keys hold is passed over, and they may lack.
     pub need_labels: bool,
     /// The column or key of the part; `None` takes `split`.
     pub split: Option<String>,
@@ -120,6 +122,8 @@ pub struct Graphs {
     options: GraphOptions,
     /// Which nodes are which graph's.
     nodes: Offsets,
+    /// Whether nothing is known of any node, so that all have the feature 0.
+    bare: bool,
     sparse: Option<SparseRows>,
     /// How many sparse features there are.
     features: usize,

@@ -95,7 +95,9 @@ fn parallel_edges_are_one_of_a_kind_of_their_own() {
     let with_loops = read_graphs(folder.path(), &ways(false, true)).unwrap();
     assert_eq!(with_loops.batch(&[0]).edge_numbers, [0.0, 1.0, 3.0, 1.0, 0.0, 2.0, 3.0, 2.0, 0.0]);
     let differ = tables(NODES, "source\ttarget\tw\nx\ty\t1\ny\tx\t2\n", &ways(false, false));
-    assert!(message(differ).contains("stands there with different numbers"));
+    assert!(
+        message(differ).contains("edges.tsv:3: the edge between \"y\" and \"x\" stands there with different numbers")
+    );
     assert!(tables(NODES, "source\ttarget\tw\nx\ty\t1\ny\tx\t2\n", &ways(true, false)).is_ok());
 }
 
@@ -172,10 +174,98 @@ fn features_with_numbers_beyond_training_are_left_out_and_counted() {
     let edges = "source\ttarget\n";
     let train = tables("id\tfeatures\n0\t0 2\n", edges, &GraphOptions::default()).unwrap();
     let vocabulary = GraphVocabulary::build(&train, &[0]);
+    let again: GraphVocabulary = serde_json::from_str(&serde_json::to_string(&vocabulary).unwrap()).unwrap();
+    assert_eq!(again, vocabulary);
+    // The feature 1 is below one that training has seen, and has not been seen itself.
     let other = tables("id\tfeatures\n0\t1:0.5 9 2\n1\t7\n2\t0\n", edges, &GraphOptions::default()).unwrap();
     let (encoded, unseen) = other.encode(&vocabulary).unwrap();
-    assert_eq!((encoded.features_of(0), encoded.features_of(1).0), ((&[1, 2][..], Some(&[0.5, 1.0][..])), &[][..]));
-    assert_eq!(unseen.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["7", "9"]);
+    assert_eq!((encoded.features_of(0), encoded.features_of(1).0), ((&[2][..], Some(&[1.0][..])), &[][..]));
+    assert_eq!(unseen.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["1", "7", "9"]);
+}
+
+#[test]
+fn numbers_of_edges_stay_with_them_after_graphs_without_edges() {
+    let text = "{\"nodes\":[\"C\",\"C\"],\"edges\":[]}\n{\"nodes\":[\"C\",\"O\"],\"edges\":[[0,1,0.5]]}\n";
+    let graphs = lines(text, &ways(false, true)).unwrap();
+    assert_eq!(
+        (graphs.batch(&[0]).edge_numbers, graphs.batch(&[1]).edge_numbers),
+        (vec![0.0; 2], vec![0.0, 0.5, 0.5, 0.0])
+    );
+    // A model with numbers of edges reads graphs without edges, and with edges alone that are without numbers does not.
+    let vocabulary = GraphVocabulary::build(&graphs, &[0, 1]);
+    let (encoded, _) = lines("{\"nodes\":[\"C\"]}\n", &ways(false, true)).unwrap().encode(&vocabulary).unwrap();
+    assert_eq!((encoded.edge_dim(), encoded.batch(&[0]).edge_numbers), (1, vec![0.0]));
+    let own = lines("{\"nodes\":[\"C\"],\"edges\":[[0,0]]}\n", &ways(false, true)).unwrap();
+    assert!(message(own.encode(&vocabulary)).contains("has edges of 0 numbers"));
+}
+
+#[test]
+fn nodes_of_which_nothing_is_known_are_so_to_any_model() {
+    let options = ways(false, false);
+    let bare = lines("{\"nodes\":[{},{}]}\n", &options).unwrap();
+    let named = lines("{\"nodes\":[\"C\",\"O\"]}\n", &options).unwrap();
+    let (encoded, unseen) = bare.clone().encode(&GraphVocabulary::build(&named, &[0])).unwrap();
+    assert_eq!((encoded.features_of(0).0, encoded.features(), unseen.len()), (&[][..], 3, 0));
+    assert_eq!(encoded.batch(&[0]).sparse.unwrap().offsets, [0, 0, 0]);
+    let numbered = tables("id\tfeatures\n0\t0 1\n", "source\ttarget\n", &options).unwrap();
+    assert!(bare.clone().encode(&GraphVocabulary::build(&numbered, &[0])).unwrap().0.features_of(1).0.is_empty());
+    // Where training knew nothing either, that is what it knows.
+    let (encoded, _) = bare.clone().encode(&GraphVocabulary::build(&bare, &[0])).unwrap();
+    assert_eq!(encoded.features_of(1).0, [0]);
+    // Numbers alone, to a model of names and numbers.
+    let both = lines("{\"nodes\":[{\"category\":\"C\",\"features\":[1]}]}\n", &options).unwrap();
+    let (encoded, _) =
+        lines("{\"nodes\":[[2]]}\n", &options).unwrap().encode(&GraphVocabulary::build(&both, &[0])).unwrap();
+    assert_eq!((encoded.features(), encoded.batch(&[0]).sparse.unwrap().offsets), (2, vec![0, 0]));
+}
+
+#[test]
+fn labels_of_nodes_are_where_they_are_said_to_be() {
+    let labels = |text: &str, label: Option<&str>| {
+        let options = GraphOptions { label: label.map(str::to_owned), ..GraphOptions::default() };
+        let graphs = lines(text, &options).unwrap();
+        graphs.node_labels().iter().map(|label| label.map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let text = r#"{"nodes":[{"label":null},{"label":"own"},"C"],"labels":["a","b","c"],"side":["l","r",null]}"#;
+    assert_eq!(labels(text, None), [some("a"), some("own"), some("c")]);
+    assert_eq!(labels(text, Some("side")), [some("l"), some("r"), None]);
+    assert_eq!(labels(r#"{"nodes":[{"label":"x","side":"l"},"C"]}"#, Some("side")), [some("l"), None]);
+}
+
+#[test]
+fn what_is_not_asked_for_is_passed_over() {
+    let asked = |split: &str, label: &str| GraphOptions {
+        split: Some(split.to_owned()),
+        label: Some(label.to_owned()),
+        need_labels: false,
+        ..GraphOptions::default()
+    };
+    let (nodes, edges) = ("id\tsplit\tlabel\theight\nx\tcv3\tA\t1.5\n", "source\ttarget\n");
+    let usual = GraphOptions { need_labels: false, ..GraphOptions::default() };
+    for options in [usual.clone(), asked("split", "label"), asked("SPLIT", "label")] {
+        let graphs = tables(nodes, edges, &options).unwrap();
+        assert_eq!((graphs.dense_names(), graphs.node_parts()), (&["height".to_owned()][..], None));
+        assert_eq!(graphs.node_labels().get(0), None);
+    }
+    let other = "id\tfold\theight\nx\tA-113\t1.5\n";
+    assert_eq!(tables(other, edges, &asked("fold", "gone")).unwrap().dense_names(), ["height"]);
+    assert_eq!(tables("id\theight\nx\t1.5\n", edges, &asked("fold", "gone")).unwrap().dense_dim(), 1);
+    assert!(
+        message(tables(other, edges, &GraphOptions { need_labels: true, ..asked("gone", "fold") })).contains("gone")
+    );
+    let text = r#"{"nodes":[{"label":[1]}],"labels":7,"label":[1],"split":"cv3"}"#;
+    assert_eq!(lines(text, &usual).unwrap().graph_labels().get(0), None);
+}
+
+#[test]
+fn ignored_columns_play_no_role() {
+    let nodes = "id\tsplit\tlabel\tclass\tfeatures\theight\nx\tcv3\tA\tB\tword 1\t2\n";
+    let ignore = ["split", "label", "features"].map(str::to_owned).to_vec();
+    let options = GraphOptions { ignore, ..GraphOptions::default() };
+    let graphs = tables(nodes, "source\ttarget\n", &options).unwrap();
+    assert_eq!((graphs.node_labels().get(0), graphs.node_parts(), graphs.features()), (Some("B"), None, 0));
+    assert_eq!(graphs.dense_names(), ["height"]);
 }
 
 #[test]
@@ -194,6 +284,8 @@ fn graphs_of_another_make_than_in_training_are_refused() {
     assert!(message(directed.encode(&vocabulary)).contains("was read with directed = true"));
     for json in [
         r#"{"names":["b","a"],"features":3,"dense_dim":0,"relations":[],"edge_dim":0,"directed":false,"self_loops":true}"#,
+        r#"{"names":null,"features":3,"unused":[2,1],"dense_dim":0,"relations":[],"edge_dim":0,"directed":false,"self_loops":true}"#,
+        r#"{"names":null,"features":3,"unused":[3],"dense_dim":0,"relations":[],"edge_dim":0,"directed":false,"self_loops":true}"#,
         r#"{"names":["a"],"features":3,"dense_dim":0,"relations":[],"edge_dim":0,"directed":false,"self_loops":true}"#,
         r#"{"names":null,"features":3,"dense_dim":0,"relations":["a","a"],"edge_dim":0,"directed":false,"self_loops":true}"#,
     ] {
@@ -249,6 +341,8 @@ fn malformed_objects_are_refused_by_line() {
         ("{\"edges\":[]}", "a.jsonl:1: there is no array of nodes"),
         ("{\"nodes\":[\"C\"]", "a.jsonl:1: this is not valid JSON"),
         ("[1]", "a.jsonl:1: expected a JSON object"),
+        ("[1]", "such as {\"nodes\": ["),
+        ("{\"nodes\":[\"C\"],\"edges\":[[\"0\",0]]}", "edge 0: the source \"0\" is a string and is not the place"),
         ("{\"nodes\":[6]}", "node 0: is a number"),
         ("{\"nodes\":[\"\"]}", "node 0: has an empty category"),
         ("{\"nodes\":[[1],[1,2]]}", "node 1: a node has 2 numbers where the first has 1"),
@@ -331,13 +425,17 @@ proptest! {
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
         directed in any::<bool>(),
         self_loops in any::<bool>(),
+        numbered in any::<bool>(),
     ) {
         let drawn: Vec<Drawn> = drawn.into_iter().map(|(nodes, edges)| {
             (nodes, edges.into_iter().map(|(source, target, kind)| (source % nodes, target % nodes, kind)).collect())
         }).collect();
         let text: Vec<String> = drawn.iter().map(|(nodes, edges)| {
             let nodes: Vec<[usize; 1]> = (0..*nodes).map(|node| [node]).collect();
-            let edges: Vec<_> = edges.iter().map(|(source, target, kind)| serde_json::json!([source, target, format!("k{kind}")])).collect();
+            let edges: Vec<_> = edges.iter().map(|(source, target, kind)| match numbered {
+                true => serde_json::json!([source, target, format!("k{kind}"), source + target + 1]),
+                false => serde_json::json!([source, target, format!("k{kind}")]),
+            }).collect();
             serde_json::json!({ "nodes": nodes, "edges": edges }).to_string()
         }).collect();
         let graphs = lines(&text.join("\n"), &ways(directed, self_loops)).unwrap();
@@ -365,6 +463,10 @@ proptest! {
                 names.dedup();
                 prop_assert_eq!(batch.edges.columns()[edge] as usize, start + column);
                 prop_assert!((batch.edges.row_offsets()[start + row]..batch.edges.row_offsets()[start + row + 1]).contains(&edge));
+                if batch.edge_dim == 1 {
+                    let number = if names.is_empty() { 0.0 } else { (row + column + 1) as f32 };
+                    prop_assert_eq!(batch.edge_numbers[edge], number);
+                }
                 let kind = batch.kinds.as_ref().map_or(0, |kinds| kinds[edge] as usize);
                 match names.is_empty() {
                     true => prop_assert_eq!(kind, graphs.kinds() - 1),
@@ -375,5 +477,6 @@ proptest! {
             prop_assert_eq!(&batch.dense[start..start + nodes], &(0..*nodes).map(|node| node as f32).collect::<Vec<_>>());
         }
         prop_assert_eq!(edge, batch.edges.edges());
+        prop_assert_eq!(batch.edge_numbers.len(), edge * batch.edge_dim);
     }
 }

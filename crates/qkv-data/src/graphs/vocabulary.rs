@@ -13,7 +13,8 @@ const UNKNOWN: &str = "<unk>";
 /// What a model knows of its graphs.
 ///
 /// - Features and categories with names: id 0 is of those that training has not seen, then come the others by spelling.
-/// - Features with numbers keep them. One that training has not seen is left out.
+/// - Features with numbers keep them. One that training has not seen is left out, also where it has seen a greater one.
+/// - A node without features has none, unless none of training has any.
 /// - Kinds of edges with names: as features. Edges without kinds all have the kind 0. The kind of self-loops is the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
@@ -22,6 +23,9 @@ pub struct GraphVocabulary {
     names: Option<Vec<String>>,
     /// How many sparse features there are, the unknown included.
     features: usize,
+    /// Features with numbers below `features` that training has not seen, rising.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unused: Vec<u32>,
     dense_dim: usize,
     /// Sorted, without the unknown; empty if edges have no kinds.
     relations: Vec<String>,
@@ -34,6 +38,9 @@ pub struct GraphVocabulary {
 struct Parts {
     names: Option<Vec<String>>,
     features: usize,
+    /// (older models do not tell)
+    #[serde(default)]
+    unused: Vec<u32>,
     dense_dim: usize,
     relations: Vec<String>,
     edge_dim: usize,
@@ -45,7 +52,7 @@ impl TryFrom<Parts> for GraphVocabulary {
     type Error = String;
 
     fn try_from(parts: Parts) -> std::result::Result<Self, String> {
-        let Parts { names, features, dense_dim, relations, edge_dim, directed, self_loops } = parts;
+        let Parts { names, features, unused, dense_dim, relations, edge_dim, directed, self_loops } = parts;
         let rises = |names: &[String]| names.is_sorted_by(|one, other| one < other);
         if !rises(&relations) || !names.as_deref().is_none_or(rises) {
             return Err("the names are not sorted, or one stands there twice".to_owned());
@@ -53,7 +60,10 @@ impl TryFrom<Parts> for GraphVocabulary {
         if names.as_ref().is_some_and(|names| names.len() + 1 != features) || features > u32::MAX as usize {
             return Err("there are not as many features as names".to_owned());
         }
-        Ok(Self { names, features, dense_dim, relations, edge_dim, directed, self_loops })
+        if !unused.is_sorted_by(|one, other| one < other) || unused.last().is_some_and(|&id| id as usize >= features) {
+            return Err("the features that are not used are not sorted, or not among the features".to_owned());
+        }
+        Ok(Self { names, features, unused, dense_dim, relations, edge_dim, directed, self_loops })
     }
 }
 
@@ -94,6 +104,10 @@ impl GraphVocabulary {
             Some(names) => names.len() + 1,
             None => used.iter().rposition(|&used| used).map_or(0, |last| last + 1),
         };
+        let unused = match &names {
+            Some(_) => Vec::new(),
+            None => (0..features as u32).filter(|&id| !used[id as usize]).collect(),
+        };
         // Edges without a name are a kind as well where others have one.
         let relations = match graphs.kind_names.as_slice() {
             [only] if only.is_empty() => Vec::new(),
@@ -102,6 +116,7 @@ impl GraphVocabulary {
         Self {
             names,
             features,
+            unused,
             dense_dim: graphs.dense_dim,
             relations,
             edge_dim: graphs.edge_dim,
@@ -186,6 +201,11 @@ impl Graphs {
     /// dense ones; and if they were read with edges of another direction or without self-loops where the model has them.
     pub fn encode(mut self, vocabulary: &GraphVocabulary) -> Result<(Self, Vec<UnseenName>)> {
         self.check(vocabulary)?;
+        if self.edge_dim != vocabulary.edge_dim {
+            // (those that were added, for there are no others)
+            self.edge_numbers = vec![0.0; self.columns.len() * vocabulary.edge_dim];
+            self.edge_dim = vocabulary.edge_dim;
+        }
         let mut unseen = BTreeMap::new();
         self.encode_features(vocabulary, &mut unseen);
         self.encode_kinds(vocabulary, &mut unseen);
@@ -196,6 +216,15 @@ impl Graphs {
         Ok((self, unseen.collect()))
     }
 
+    /// Whether there is an edge that was not added.
+    fn has_edges(&self) -> bool {
+        let added = self.kind_names.len() as u32;
+        match &self.kinds {
+            Some(kinds) if self.options.self_loops => kinds.iter().any(|&kind| kind != added),
+            _ => !self.columns.is_empty(),
+        }
+    }
+
     fn check(&self, vocabulary: &GraphVocabulary) -> Result<()> {
         const AS_BEFORE: &str = "give them the same columns or keys as in training";
         let refuse = |what: String, mend: &str| Err(Error::unusable(&self.name, what, mend));
@@ -203,11 +232,11 @@ impl Graphs {
             let (found, wanted) = (self.dense_dim, vocabulary.dense_dim);
             return refuse(format!("has nodes of {found} numbers, but the model was trained with {wanted}"), AS_BEFORE);
         }
-        if self.edge_dim != vocabulary.edge_dim && !self.columns.is_empty() {
+        if self.edge_dim != vocabulary.edge_dim && self.has_edges() {
             let (found, wanted) = (self.edge_dim, vocabulary.edge_dim);
             return refuse(format!("has edges of {found} numbers, but the model was trained with {wanted}"), AS_BEFORE);
         }
-        if self.sparse.is_some() && self.feature_names.is_some() != vocabulary.names.is_some() {
+        if self.sparse.is_some() && !self.bare && self.feature_names.is_some() != vocabulary.names.is_some() {
             let called = |named: bool| if named { "names" } else { "numbers" };
             let (found, wanted) = (called(self.feature_names.is_some()), called(vocabulary.names.is_some()));
             return refuse(format!("has features with {found}, but the model was trained with {wanted}"), AS_BEFORE);
@@ -225,11 +254,15 @@ impl Graphs {
 
     fn encode_features(&mut self, vocabulary: &GraphVocabulary, unseen: &mut BTreeMap<(u8, String), usize>) {
         self.features = vocabulary.features;
-        let Some(sparse) = &mut self.sparse else {
-            self.feature_names = vocabulary.names.as_deref().map(with_unknown);
-            return;
-        };
-        if let (Some(names), Some(known)) = (&self.feature_names, &vocabulary.names) {
+        // Of what nothing is known a model knows the feature 0 only if nothing was known in training.
+        if self.bare && (vocabulary.names.is_some() || vocabulary.features != 1) {
+            (self.bare, self.sparse) = (false, None);
+        }
+        let names = std::mem::replace(&mut self.feature_names, vocabulary.names.as_deref().map(with_unknown));
+        let none = || SparseRows { offsets: vec![0; self.nodes.tokens() + 1], ids: Vec::new(), values: None };
+        let sparse = self.sparse.get_or_insert_with(none);
+        let is_unseen = |id: u32| id as usize >= vocabulary.features || vocabulary.unused.binary_search(&id).is_ok();
+        if let (Some(names), Some(known)) = (&names, &vocabulary.names) {
             let ids = new_ids(names, known);
             for id in &mut sparse.ids {
                 let new = ids[*id as usize];
@@ -238,14 +271,13 @@ impl Graphs {
                 }
                 *id = new;
             }
-            self.feature_names = Some(with_unknown(known));
-        } else if sparse.ids.iter().any(|&id| id as usize >= vocabulary.features) {
+        } else if sparse.ids.iter().any(|&id| is_unseen(id)) {
             let old = std::mem::replace(sparse, SparseRows { offsets: vec![0], ids: Vec::new(), values: None });
             sparse.values = old.values.as_ref().map(|_| Vec::new());
             for row in old.offsets.windows(2) {
                 for entry in row[0]..row[1] {
                     let id = old.ids[entry];
-                    if id as usize >= vocabulary.features {
+                    if is_unseen(id) {
                         *unseen.entry((0, id.to_string())).or_default() += 1;
                         continue;
                     }
@@ -256,6 +288,9 @@ impl Graphs {
                 }
                 sparse.offsets.push(sparse.ids.len());
             }
+        }
+        if vocabulary.features == 0 {
+            self.sparse = None;
         }
     }
 

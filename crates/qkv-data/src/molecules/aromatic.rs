@@ -5,7 +5,8 @@
 //!
 //! The same molecule may be written `C1=CC=CC=C1` and `c1ccccc1`. Here the first becomes the second, by Hückel's rule: a
 //! ring of atoms that all take part is aromatic if they give it 4n + 2 electrons together. Rings of up to eight atoms are
-//! looked at, alone and joined by twos and threes. What is written as aromatic stays so.
+//! looked at, alone and joined by twos and threes. What is written as aromatic stays so, but for a bond within such rings that
+//! is part of no aromatic one, as that between both rings of azulene.
 
 use std::collections::HashSet;
 
@@ -50,7 +51,7 @@ impl Molecule {
         Self::new(atoms, bonds)
     }
 
-    /// The same molecule with all aromatic rings written as such.
+    /// The same molecule with all aromatic rings written as such, and with bonds that join aromatic rings written as single.
     ///
     /// An atom gives a ring one electron if one of its double or aromatic bonds is in a ring, two if it has a lone pair to
     /// give (nitrogen, oxygen, sulphur and the like, and carbon with a negative charge), and none if it is boron, carbon with
@@ -64,7 +65,7 @@ impl Molecule {
             electrons[bond.a].is_some() && electrons[bond.b].is_some()
         };
         let rings = small_rings(self, takes_part);
-        let mut aromatic: Vec<bool> = self.bonds().iter().map(|bond| bond.order == BondOrder::Aromatic).collect();
+        let mut aromatic = vec![false; self.bonds().len()];
         for ring in &rings {
             self.mark_if_aromatic(&[ring], &electrons, &mut aromatic);
         }
@@ -73,9 +74,15 @@ impl Molecule {
         }
         let mut atoms = self.atoms().to_vec();
         let mut bonds = self.bonds().to_vec();
-        for (bond, _) in bonds.iter_mut().zip(&aromatic).filter(|(_, aromatic)| **aromatic) {
-            bond.order = BondOrder::Aromatic;
-            (atoms[bond.a].aromatic, atoms[bond.b].aromatic) = (true, true);
+        // An atom with two aromatic bonds has no electron left for a third bond.
+        let is_full = |atom: usize| self.neighbours(atom).iter().filter(|near| aromatic[near.bond]).count() > 1;
+        for (bond, aromatic) in bonds.iter_mut().zip(&aromatic) {
+            if *aromatic {
+                bond.order = BondOrder::Aromatic;
+                (atoms[bond.a].aromatic, atoms[bond.b].aromatic) = (true, true);
+            } else if bond.order == BondOrder::Aromatic && is_full(bond.a) && is_full(bond.b) {
+                bond.order = BondOrder::Single;
+            }
         }
         Self::new(atoms, bonds)
     }

@@ -108,6 +108,13 @@ pub struct Bond {
     pub direction: Direction,
 }
 
+impl Bond {
+    /// Its mark as seen from one of its atoms.
+    pub(super) fn direction_from(&self, atom: usize) -> Direction {
+        if self.a == atom { self.direction } else { self.direction.flipped() }
+    }
+}
+
 /// An atom's neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Neighbour {
@@ -233,7 +240,9 @@ impl Molecule {
     /// The same molecule with plain hydrogen atoms, such as the one of `[H]O`, counted by the atom that bears them.
     ///
     /// Hydrogens stay that have an isotope, a charge, a class or another number of neighbours than one, or whose neighbour
-    /// is a hydrogen. Atoms keep their order, and marks of chirality stay as they are written.
+    /// is a hydrogen. Atoms keep their order, and marks of chirality stay as they are written. The mark of a hydrogen's bond
+    /// beside a double bond goes over to the other single bond there, turned; if there is none, or if that would tell something
+    /// of a second double bond, it is lost.
     #[must_use]
     pub fn fold_hydrogens(&self) -> Self {
         let bearer = |atom: usize| {
@@ -252,7 +261,7 @@ impl Molecule {
                 _ => None,
             }
         };
-        let mut atoms = self.atoms.clone();
+        let (mut atoms, mut bonds) = (self.atoms.clone(), self.bonds.clone());
         let mut keep = vec![true; atoms.len()];
         for (atom, keep) in keep.iter_mut().enumerate() {
             if let Some(bearer) = bearer(atom) {
@@ -260,10 +269,42 @@ impl Molecule {
                 if let Some(hydrogens) = atoms[bearer].hydrogens.checked_add(1) {
                     atoms[bearer].hydrogens = hydrogens;
                     *keep = false;
+                    self.hand_on_mark(atom, bearer, &mut bonds);
                 }
             }
         }
-        if keep.iter().all(|keep| *keep) { self.clone() } else { Self::part_of(&atoms, &self.bonds, &keep) }
+        if keep.iter().all(|keep| *keep) { self.clone() } else { Self::part_of(&atoms, &bonds, &keep) }
+    }
+
+    /// The bonds of an atom but for the one to `other`.
+    fn bonds_beside(&self, atom: usize, other: usize) -> impl Iterator<Item = &Neighbour> {
+        self.neighbours(atom).iter().filter(move |near| near.atom != other)
+    }
+
+    /// Puts the mark of the bond between a hydrogen and its bearer, an end of a double bond, onto the other single bond of the
+    /// bearer, which lies on the other side.
+    fn hand_on_mark(&self, hydrogen: usize, bearer: usize, bonds: &mut [Bond]) {
+        let order = |near: &Neighbour| self.bonds[near.bond].order;
+        let is_marked = |near: &&Neighbour| self.bonds[near.bond].direction != Direction::None;
+        let mark = self.bonds[self.neighbours(hydrogen)[0].bond].direction_from(bearer);
+        let mut singles = self.bonds_beside(bearer, hydrogen).filter(|near| order(near) == BondOrder::Single);
+        let (Some(single), None) = (singles.next(), singles.next()) else { return };
+        let has_double = self.neighbours(bearer).iter().any(|near| order(near) == BondOrder::Double);
+        if mark == Direction::None || !has_double || is_marked(&single) {
+            return;
+        }
+        let turned = mark.flipped();
+        // Seen from its other end the mark tells of a double bond there as well, if that has one at its far end.
+        let (end, beside) = (single.atom, || self.bonds_beside(single.atom, bearer));
+        let second = beside().find(|near| order(near) == BondOrder::Double);
+        if second.is_some_and(|second| self.bonds_beside(second.atom, end).any(|near| is_marked(&near))) {
+            let agrees = |near: &Neighbour| self.bonds[near.bond].direction_from(end) == turned;
+            if !beside().filter(is_marked).any(agrees) {
+                return;
+            }
+        }
+        let bond = &mut bonds[single.bond];
+        bond.direction = if bond.a == bearer { turned } else { turned.flipped() };
     }
 
     /// The molecule of those `atoms` that are to be kept and of the bonds between them.

@@ -46,4 +46,4 @@ pub use read::{MoleculeFormat, MoleculeItem, MoleculeOptions, MoleculeSet, read_
 pub use rings::Rings;
 pub use scaffold::{scaffold, scaffold_key};
 pub use smiles::{MAX_ATOMS, SmilesError, parse_smiles};
-pub use split::{PartIndices, Shares, random_split, scaffold_split, scaffold_split_shuffled};
+pub use split::{PartIndices, Shares, random_split, scaffold_split};

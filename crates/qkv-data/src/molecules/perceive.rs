@@ -143,8 +143,7 @@ fn heavier_is_above(molecule: &Molecule, atom: usize, double: usize) -> Option<b
     for near in molecule.neighbours(atom).iter().filter(|near| near.bond != double) {
         let bond = &molecule.bonds()[near.bond];
         let element = molecule.atoms()[near.atom].element;
-        let direction = if bond.a == atom { bond.direction } else { bond.direction.flipped() };
-        let above = match direction {
+        let above = match bond.direction_from(atom) {
             Direction::Up => true,
             Direction::Down => false,
             Direction::None => {

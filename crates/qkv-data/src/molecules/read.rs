@@ -3,6 +3,7 @@
 //! Here belong the choice of the columns and what is said of lines that cannot be read. SMILES is `smiles`' affair, and
 //! what a target means that of the task.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -15,7 +16,7 @@ use super::smiles::parse_smiles;
 use crate::builtin::Part;
 use crate::error::{Error, Result, quote};
 use crate::examples::{
-    CsvRecords, Refusal, Role, ending, format_named, kind, listed, next_not_blank, object, wrong_count,
+    CsvRecords, Refusal, Role, ending, format_named, kind, listed, next_not_blank, object_like, wrong_count,
 };
 use crate::listing::part_named;
 use crate::source::{Lines, Source};
@@ -109,9 +110,13 @@ pub struct MoleculeOptions {
     pub part: Option<String>,
     /// The encoding; `None` is UTF-8.
     pub encoding: Option<String>,
+    /// Whether targets and parts are wanted. If not, what their columns and keys hold is passed over, and they may lack.
+    pub known: bool,
     /// Whether a molecule needs one target at least. If not, targets that are there are read all the same; a column that is
     /// named has to be there in any case.
     pub need_targets: bool,
+    /// Whether there has to be a column of targets, though a molecule may be without.
+    pub need_column: bool,
     /// The most atoms that a molecule may have, hydrogens counted by their neighbours aside.
     pub max_atoms: usize,
     /// Whether molecules stay as they are written. If not, they are brought to their [standard
@@ -128,7 +133,9 @@ impl Default for MoleculeOptions {
             targets: Vec::new(),
             part: None,
             encoding: None,
+            known: true,
             need_targets: true,
+            need_column: false,
             max_atoms: 1024,
             as_written: false,
         }
@@ -289,8 +296,8 @@ struct Table {
 }
 
 struct Row {
-    /// As many as there are names, or fewer if the last are missing.
-    fields: Vec<Option<String>>,
+    /// Those that are there, with the places of their columns, rising: objects may have keys of their own each.
+    fields: Vec<(usize, String)>,
     line: usize,
 }
 
@@ -336,7 +343,7 @@ impl Table {
             (self.names, self.line) = (fields.map(str::to_owned).collect(), line);
             return Ok(());
         }
-        let fields: Vec<Option<String>> = fields.map(|field| Some(field.to_owned())).collect();
+        let fields: Vec<(usize, String)> = fields.map(str::to_owned).enumerate().collect();
         if fields.len() != self.names.len() {
             return Err(wrong_count(self.names.len(), self.line, fields.len()));
         }
@@ -345,31 +352,37 @@ impl Table {
     }
 
     fn read_objects(&mut self, mut lines: Lines) -> Result<()> {
+        const MEND: &str = "write one molecule on each line, such as {\"smiles\": \"CCO\"}";
+        let mut places: HashMap<String, usize> = HashMap::new();
         while let Some(line) = next_not_blank(&mut lines)? {
-            let object = object(line.text()).map_err(|refusal| refusal.at(lines.name(), line.number))?;
+            let object = object_like(line.text(), MEND).map_err(|refusal| refusal.at(lines.name(), line.number))?;
             if self.rows.is_empty() {
                 self.line = line.number;
             }
-            let mut fields = vec![None; self.names.len()];
+            let mut fields = Vec::with_capacity(object.len());
             for (key, value) in object {
-                let known = self.names.iter().position(|name| *name == key);
-                let place = known.unwrap_or_else(|| {
-                    self.names.push(key);
-                    self.not_single.push(None);
-                    fields.push(None);
-                    fields.len() - 1
-                });
-                fields[place] = match value {
-                    Value::String(text) => Some(text.trim().to_owned()),
-                    Value::Number(number) => Some(number.to_string()),
-                    Value::Bool(value) => Some(value.to_string()),
-                    Value::Null => None,
-                    other => {
-                        self.not_single[place].get_or_insert((line.number, kind(&other)));
-                        None
+                let place = match places.get(&key) {
+                    Some(&place) => place,
+                    None => {
+                        places.insert(key.clone(), self.names.len());
+                        self.names.push(key);
+                        self.not_single.push(None);
+                        self.names.len() - 1
                     }
                 };
+                let field = match value {
+                    Value::String(text) => text.trim().to_owned(),
+                    Value::Number(number) => number.to_string(),
+                    Value::Bool(value) => value.to_string(),
+                    Value::Null => continue,
+                    other => {
+                        self.not_single[place].get_or_insert((line.number, kind(&other)));
+                        continue;
+                    }
+                };
+                fields.push((place, field));
             }
+            fields.sort_unstable_by_key(|(place, _)| *place);
             self.rows.push(Row { fields, line: line.number });
         }
         Ok(())
@@ -384,7 +397,7 @@ impl Table {
             if self.rows.is_empty() && smiles.eq_ignore_ascii_case("smiles") {
                 continue;
             }
-            let fields = vec![Some(smiles.to_owned()), Some(name.trim().to_owned())];
+            let fields = vec![(0, smiles.to_owned()), (1, name.trim().to_owned())];
             self.rows.push(Row { fields, line: line.number });
         }
         Ok(())
@@ -406,6 +419,9 @@ impl Table {
             Some(name) => named(&role, name)?,
             None => role.usual_among(&names, None).ok_or_else(|| role.none_found(kind, &names))?,
         };
+        if !options.known {
+            return Ok(Columns { smiles, targets: Vec::new(), part: None });
+        }
         let role = options.part_role();
         let part = match &role.column {
             Some(name) => Some(named(&role, name)?),
@@ -433,6 +449,7 @@ impl Table {
         names: &[&str],
         taken: &[Option<usize>],
     ) -> std::result::Result<Vec<usize>, Refusal> {
+        let needed = options.need_targets || options.need_column;
         let mut targets = Vec::new();
         for name in &options.targets {
             match Role::named_among(name, names) {
@@ -441,7 +458,7 @@ impl Table {
             }
         }
         if !options.targets.is_empty() || self.format == MoleculeFormat::Smi {
-            if targets.is_empty() && options.need_targets {
+            if targets.is_empty() && needed {
                 let mend = "give a CSV file with a column of SMILES and one of targets, or name data.label = \"name\"";
                 return Err(Refusal::new("this file holds SMILES and names, and no targets", mend));
             }
@@ -452,10 +469,11 @@ impl Table {
         if let Some(place) = options.target_role(None).usual_among(&free_names, None) {
             return Ok(vec![free[place]]);
         }
-        let numeric: Vec<usize> = free.into_iter().filter(|&place| self.is_numeric(place)).collect();
+        let is_numeric = self.numeric();
+        let numeric: Vec<usize> = free.into_iter().filter(|&place| is_numeric[place]).collect();
         match numeric[..] {
             [only] => Ok(vec![only]),
-            _ if !options.need_targets => Ok(Vec::new()),
+            _ if !needed => Ok(Vec::new()),
             [] => Err(options.target_role(None).none_found(self.kind(), names)),
             _ => {
                 let kind = self.kind();
@@ -467,10 +485,14 @@ impl Table {
         }
     }
 
-    /// Whether there are numbers in a column and nothing else.
-    fn is_numeric(&self, place: usize) -> bool {
-        let values = || self.rows.iter().filter_map(|row| row.value(place));
-        values().next().is_some() && values().all(|value| finite(value).is_some())
+    /// Whether there are numbers in each column and nothing else.
+    fn numeric(&self) -> Vec<bool> {
+        let (mut holds, mut others) = (vec![false; self.names.len()], vec![false; self.names.len()]);
+        for (place, value) in self.rows.iter().flat_map(|row| &row.fields).filter(|(_, value)| !value.is_empty()) {
+            holds[*place] = true;
+            others[*place] |= finite(value).is_none();
+        }
+        holds.into_iter().zip(others).map(|(holds, others)| holds && !others).collect()
     }
 
     /// Refuses lists and objects in columns that were chosen.
@@ -489,7 +511,8 @@ impl Table {
 impl Row {
     /// What stands in a field, if anything does.
     fn value(&self, place: usize) -> Option<&str> {
-        self.fields.get(place)?.as_deref().filter(|value| !value.is_empty())
+        let found = self.fields.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+        Some(self.fields[found].1.as_str()).filter(|value| !value.is_empty())
     }
 
     /// The molecule of a row. A SMILES that cannot be read is told apart, so that such can be counted.
@@ -526,7 +549,7 @@ impl Row {
         if molecule.atoms().len() > options.max_atoms {
             let (atoms, most) = (molecule.atoms().len(), options.max_atoms);
             let what = format!("{} has {atoms} atoms, more than {most}", quote(smiles));
-            return Err(Refusal::new(what, "take the line out, or raise the limit of atoms"));
+            return Err(Refusal::new(what, "take the line out, or raise data.max_tokens"));
         }
         let molecule = if options.as_written { molecule } else { molecule.standard_form() };
         let smiles = smiles.to_owned();

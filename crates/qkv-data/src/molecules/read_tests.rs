@@ -195,6 +195,47 @@ fn the_answer_of_another_model_is_not_taken_for_the_target() {
 }
 
 #[test]
+fn of_what_is_only_asked_nothing_else_is_read() {
+    let options = MoleculeOptions { known: false, need_targets: false, ..with_targets(&["gone"]) };
+    let csv = "smiles,part,label\nCCO,A-113,x\n";
+    let json = "{\"smiles\": \"CCO\", \"split\": [1], \"label\": [1]}\n";
+    for (name, text) in [("a.csv", csv), ("a.jsonl", json)] {
+        let set = read(name, text, &options).unwrap();
+        assert_eq!((set.items.len(), set.targets.len(), set.items[0].part), (1, 0, None), "{name}");
+        assert!(read(name, text, &no_targets()).is_err(), "{name}");
+    }
+    let long = read("a.csv", &csv.replace("CCO", &"C".repeat(2000)), &options).unwrap_err();
+    assert!(long.contains("raise data.max_tokens"), "{long}");
+}
+
+#[test]
+fn a_column_of_targets_may_be_needed_though_rows_are_without() {
+    let options = MoleculeOptions { need_targets: false, need_column: true, ..Default::default() };
+    assert_eq!(read("a.csv", "smiles,y\nC,1\nCC,\n", &options).unwrap().items.len(), 2);
+    for (name, text, what) in [
+        ("a.csv", "smiles,name\nC,x\n", "there are \"smiles\", \"name\""),
+        ("a.csv", "smiles,a,b\nC,1,2\n", "data.label: \"a\", \"b\""),
+        ("a.jsonl", "{\"smiles\": \"C\", \"name\": \"x\"}\n", "there are \"smiles\", \"name\""),
+        ("a.smi", "C x\n", "no targets"),
+    ] {
+        let message = read(name, text, &options).unwrap_err();
+        assert!(message.contains(what), "{message}");
+    }
+    for name in ["a.csv", "a.smi"] {
+        let options = MoleculeOptions { targets: vec!["logp".into()], ..options.clone() };
+        let message = read(name, "smiles,name\nC,x\n", &options).unwrap_err();
+        assert!(message.contains("\"logp\"") && message.contains("\"name\""), "{message}");
+    }
+}
+
+#[test]
+fn objects_with_keys_of_their_own_each_are_read_in_time() {
+    let line = |number: usize| format!("{{\"smiles\": \"C\", \"k{number}\": {number}}}\n");
+    let set = read("a.jsonl", &(0..50_000).map(line).collect::<String>(), &no_targets()).unwrap();
+    assert_eq!((set.items.len(), set.targets.len()), (50_000, 0));
+}
+
+#[test]
 fn the_sets_are_split_by_scaffold() {
     for (file, target) in
         [("ESOL_delaney-processed.csv", "measured log solubility in mols per litre"), ("BBBP.csv", "p_np")]
@@ -210,10 +251,5 @@ fn the_sets_are_split_by_scaffold() {
         let of =
             |part: &[usize]| part.iter().map(|&place| keys[place].as_str()).collect::<std::collections::HashSet<_>>();
         assert!(of(&parts.train).is_disjoint(&of(&parts.test)) && of(&parts.dev).is_disjoint(&of(&parts.test)));
-        for seed in 0..3 {
-            let parts = scaffold_split_shuffled(&keys, Shares::default(), seed).unwrap();
-            assert!(of(&parts.train).is_disjoint(&of(&parts.test)));
-            println!("{file}, seed {seed}: {} {} {}", parts.train.len(), parts.dev.len(), parts.test.len());
-        }
     }
 }

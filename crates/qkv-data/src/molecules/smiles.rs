@@ -300,7 +300,8 @@ impl<'text> Parser<'text> {
             let what = "this ring number joins an atom to itself";
             return Err(self.error(position, what, "put one of the two numbers behind another atom"));
         }
-        if !self.joined.insert((ring.atom, atom)) {
+        // A ring that closes from a branch may name its atoms the other way round.
+        if !self.joined.insert((ring.atom.min(atom), ring.atom.max(atom))) {
             let what = "this ring number joins two atoms that are bonded already";
             return Err(self.error(position, what, "put one of the two numbers behind another atom"));
         }

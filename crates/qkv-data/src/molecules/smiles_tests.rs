@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 use qkv::random::Key;
 
@@ -5,6 +7,12 @@ use super::tests::{data, parse, sets};
 use super::*;
 use crate::examples::CsvRecords;
 use crate::source::Source;
+
+/// No bond joins what another joins, and none an atom to itself.
+fn check_bonds(molecule: &Molecule) {
+    let pairs: HashSet<_> = molecule.bonds().iter().map(|bond| (bond.a.min(bond.b), bond.a.max(bond.b))).collect();
+    assert!(pairs.len() == molecule.bonds().len() && pairs.iter().all(|(one, other)| one != other));
+}
 
 fn error(smiles: &str) -> SmilesError {
     let error = parse_smiles(smiles).expect_err(smiles);
@@ -182,6 +190,8 @@ fn errors_name_the_character_and_what_mends_it() {
         ("C11", 3, "joins an atom to itself"),
         ("C1C1", 4, "bonded already"),
         ("C12CCCCC12", 10, "bonded already"),
+        ("C(C1)1", 6, "bonded already"),
+        ("C2(CC12)1", 9, "bonded already"),
         ("C%1CC", 2, "a ring number after % has two digits"),
         ("C%", 2, "a ring number after % has two digits"),
         ("C=1CCCC#1", 9, "closes with another bond than it opened with at 3"),
@@ -290,6 +300,7 @@ fn mutated(smiles: &str, key: Key) -> String {
 /// What may be done with any molecule.
 fn use_all(molecule: &Molecule) {
     for molecule in [molecule.clone(), molecule.standard_form()] {
+        check_bonds(&molecule);
         let key = canonical_key(&molecule);
         assert!(!key.is_empty());
         let _ = (scaffold_key(&molecule), atom_features(&molecule), bond_features(&molecule), distances(&molecule, 20));

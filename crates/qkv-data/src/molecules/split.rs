@@ -10,9 +10,8 @@ use qkv::random::Key;
 use crate::error::{Error, Result};
 use crate::plan::shuffle;
 
-/// Keep the shuffles of these splits apart from others under the same seed.
+/// Keeps the shuffles of this split apart from others under the same seed.
 const RANDOM: u64 = 0x4d4f_4c52_414e_4400;
-const SCAFFOLD: u64 = 0x4d4f_4c53_4341_4600;
 
 /// How messages call the shares.
 const SETTING: &str = "the shares of the parts";
@@ -96,23 +95,6 @@ pub fn scaffold_split<K: AsRef<str>>(keys: &[K], shares: Shares) -> Result<PartI
     fill(groups, keys.len(), shares).finish(shares, "by scaffold")
 }
 
-/// Splits molecules by their scaffolds as [`scaffold_split`], but in an order that `seed` draws: the groups that are larger
-/// than half of the dev or of the test part come first, so that those parts are made of many scaffolds, then the others.
-///
-/// # Errors
-///
-/// As [`scaffold_split`].
-pub fn scaffold_split_shuffled<K: AsRef<str>>(keys: &[K], shares: Shares, seed: u64) -> Result<PartIndices> {
-    shares.check()?;
-    let mut groups = groups(keys);
-    shuffle(&mut groups, Key::new(seed).fold(SCAFFOLD));
-    let test = (1.0 - shares.train - shares.dev).max(0.0);
-    let smallest = [shares.dev, test].into_iter().filter(|share| *share > 1e-9).fold(1.0, f64::min);
-    let large = smallest * keys.len() as f64 / 2.0;
-    groups.sort_by_key(|group| group.len() as f64 <= large);
-    fill(groups, keys.len(), shares).finish(shares, "by scaffold")
-}
-
 /// Splits `count` molecules at random: the shares of training and dev are rounded, the test part is what remains.
 ///
 /// # Errors
@@ -192,20 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn groups_stay_together_whatever_the_seed() {
+    fn groups_stay_together() {
         let keys: Vec<String> = (0..300).map(|place| format!("{}", (place * place) % 61)).collect();
-        let mut seen = Vec::new();
-        for seed in 0..5 {
-            let parts = scaffold_split_shuffled(&keys, Shares::default(), seed).unwrap();
-            assert_eq!(all_of(&parts), (0..300).collect::<Vec<_>>());
-            assert!(parts.train.len() <= 240 && parts.train.len() > 220);
-            let of = |part: &[usize]| part.iter().map(|&place| keys[place].clone()).collect::<Vec<_>>();
-            assert!(of(&parts.train).iter().all(|key| !of(&parts.dev).contains(key) && !of(&parts.test).contains(key)));
-            assert!(of(&parts.dev).iter().all(|key| !of(&parts.test).contains(key)));
-            assert_eq!(scaffold_split_shuffled(&keys, Shares::default(), seed).unwrap(), parts);
-            seen.push(parts);
-        }
-        assert!(seen.iter().skip(1).all(|parts| *parts != seen[0]));
+        let parts = scaffold_split(&keys, Shares::default()).unwrap();
+        assert_eq!(all_of(&parts), (0..300).collect::<Vec<_>>());
+        assert!(parts.train.len() <= 240 && parts.train.len() > 220);
+        let of = |part: &[usize]| part.iter().map(|&place| keys[place].clone()).collect::<Vec<_>>();
+        assert!(of(&parts.train).iter().all(|key| !of(&parts.dev).contains(key) && !of(&parts.test).contains(key)));
+        assert!(of(&parts.dev).iter().all(|key| !of(&parts.test).contains(key)));
     }
 
     #[test]

@@ -283,10 +283,14 @@ fn one_form_for_several_ways_to_write() {
         ("Cn1ccccc1=O", "CN1C=CC=CC1=O"),
         ("O=n1ccccc1", "[O-][n+]1ccccc1"),
         ("[H]C([H])([H])O[H]", "CO"),
+        ("C1=CC=C2C=CC=C2C=C1", "c1ccc2cccc2cc1"),
+        ("C1=CC=C2C3=CC=CC4=C3C(=CC=C4)C2=C1", "c1ccc2c(c1)c1cccc3cccc2c31"),
+        ("C1=CC=C2C(=C1)C3=CC=CC=C23", "c1ccc2c(c1)c1ccccc12"),
     ] {
         let (one_form, other_form) = (parse(one).standard_form(), parse(other).standard_form());
         assert_eq!(canonical_key(&one_form), canonical_key(&other_form), "{one} {other}");
         assert_eq!(one_form.standard_form(), one_form, "{one}: the form is its own");
+        assert_eq!(scaffold_of(one), scaffold_of(other), "{one} {other}");
     }
     for unchanged in ["C1=CC=C1", "C1=CCC=CC1", "O=C1C=CC(=O)C=C1", "C1=CC=CC=CC=C1", "C=C1C=CC=C1", "S1SSSSS1", "CC=C"]
     {
@@ -295,6 +299,29 @@ fn one_form_for_several_ways_to_write() {
     }
     for kept in ["[2H]C", "[H][H]", "[H+].[Cl-]", "[H]", "C[H-]C"] {
         assert_eq!(parse(kept).fold_hydrogens(), parse(kept), "{kept}");
+    }
+}
+
+#[test]
+fn a_hydrogen_hands_its_mark_to_the_bond_on_the_other_side() {
+    let stereo = |smiles: &str| {
+        let molecule = parse(smiles).standard_form();
+        let told: Vec<BondStereo> = bond_stereo(&molecule).into_iter().filter(|it| *it != BondStereo::None).collect();
+        (canonical_key(&molecule), told)
+    };
+    for (written, plain) in [
+        (r"[H]/C(F)=C(/F)[H]", r"F\C=C/F"),
+        (r"[H]/C(F)=C(/[H])F", r"F/C=C/F"),
+        (r"[H]\C(F)=C(/F)[H]", r"F/C=C/F"),
+        (r"F/C(/[H])=C(/[H])F", r"F/C=C\F"),
+        (r"F/C=C([H])/F", r"F/C=C/F"),
+        (r"FC(/[H])=C/F", r"F\C=C\F"),
+        // Between two double bonds, where the mark agrees with what stands there, and where it would change the second.
+        (r"[H]/C(=C/F)C(/Cl)=C/F", r"F\C=C/C(/Cl)=C/F"),
+        (r"[H]/C(=C/F)C(\Cl)=C/F", r"FC=CC(\Cl)=C/F"),
+        (r"[H]/C(=C/F)C(Cl)=C/F", r"FC=CC(Cl)=CF"),
+    ] {
+        assert_eq!(stereo(written), stereo(plain), "{written} {plain}");
     }
 }
 

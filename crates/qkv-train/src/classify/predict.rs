@@ -96,6 +96,7 @@ impl Classifier {
         let mut done = Predicted::default();
         for examples in self.reader().pieces(self.recipe(), source)? {
             let examples = examples?;
+            done.tell(&examples.warnings);
             let lengths = examples.sets.lengths();
             check_longest(self.recipe(), source, done.examples, lengths.iter().copied())?;
             for chunk in plan_following(&lengths, self.recipe().decoding.batch_tokens) {

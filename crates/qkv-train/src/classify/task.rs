@@ -99,8 +99,8 @@ impl ClassifyTask {
     fn from_prepared(recipe: &Recipe, Data { reader, train, dev }: Data) -> Result<Self> {
         let mut recipe = recipe.clone();
         if recipe.model.task == Kind::Regress && recipe.input.kind != InputKind::Text {
-            check_numbers(&train)?;
-            check_numbers(&dev)?;
+            check_numbers(&recipe, &train)?;
+            check_numbers(&recipe, &dev)?;
         }
         let answers = Answers::of(recipe.model.task, recipe.data.labels(), &train)?;
         let (wanted, _) = answers.wanted_of(&train)?;
@@ -148,7 +148,7 @@ impl ClassifyTask {
 }
 
 /// Checks that the label of every file is a number.
-fn check_numbers(examples: &Examples) -> Result<()> {
+fn check_numbers(recipe: &Recipe, examples: &Examples) -> Result<()> {
     let is_number = |label: &str| label.parse().is_ok_and(|number: f64| number.is_finite());
     for (place, file) in examples.labelled.iter().enumerate() {
         let of_several =
@@ -157,7 +157,7 @@ fn check_numbers(examples: &Examples) -> Result<()> {
         if let Some(label) = labels.into_iter().find(|label| !is_number(label)) {
             return Err(Error::Training(format!(
                 "{}: its label {label:?} is not a finite number: label it with one, or train with model.task = \"classify\"",
-                file.text
+                examples.place(recipe, file)
             )));
         }
     }

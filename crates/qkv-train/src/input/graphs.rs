@@ -58,11 +58,28 @@ impl GraphReader {
     pub(super) fn encode(&self, graphs: Graphs) -> Result<(Graphs, Vec<String>)> {
         let name = graphs.name().to_string();
         let (graphs, unseen) = graphs.encode(&self.vocabulary)?;
+        check_widths(&graphs)?;
         let told = |unseen: qkv_data::graphs::UnseenName| {
             format!("{name}: {} `{}` never occurs in training ({} times here)", unseen.what, unseen.name, unseen.count)
         };
         Ok((graphs, unseen.into_iter().map(told).collect()))
     }
+}
+
+/// Features of all nodes together, where each has as many as the one that has most: half a minute's work, and 2 GiB.
+const MOST_FEATURES: usize = 1 << 29;
+
+/// Checks that a node with very many features does not fill the memory: a batch has rows as long as the longest.
+fn check_widths(graphs: &Graphs) -> Result<()> {
+    let nodes = graphs.nodes().tokens();
+    let width = (0..nodes).map(|node| graphs.features_of(node).0.len()).max().unwrap_or(0);
+    if nodes.saturating_mul(width) <= MOST_FEATURES {
+        return Ok(());
+    }
+    Err(Error::Training(format!(
+        "{}: one of its nodes has {width} features, and room for so many of each of {nodes} nodes is too much: leave out the commonest features, or give columns of numbers",
+        graphs.name()
+    )))
 }
 
 /// The numbers of the nodes of a graph.
@@ -216,20 +233,33 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
         self_loops: data.self_loops,
         label: data.one_label().map(str::to_string),
         need_labels: asks,
-        split: column_of_parts(recipe).filter(|_| asks),
+        split: column_of_parts(recipe),
         ignore: data.ignore.as_ref().map(|names| names.all().to_vec()).unwrap_or_default(),
         encoding: data.encoding.clone(),
     };
     let graphs = read_graphs(path, &options)?;
     let labels = graphs.graph_labels();
+    let key = data.one_label().unwrap_or("label");
+    let nodes_have = graphs.node_labels().iter().any(|label| label.is_some());
+    if purpose.wanted == Wants::Each && !nodes_have {
+        let told = match labels.iter().any(|label| label.is_some()) {
+            true => "the graphs have labels, and their nodes have none: train with --task classify, or with --task regress if they are numbers".into(),
+            false => format!("no node has a label: give the nodes a column or key `{key}`, or name another by data.label"),
+        };
+        return Err(Error::Training(format!("{path}: {told}")));
+    }
     let item = |graph: usize| {
         let line = graphs.lines()[graph];
         let text = if graphs.len() == 1 { path.to_string() } else { format!("{path}:{line}") };
         let label = labels.get(graph).map(str::to_string);
         if purpose.wanted == Wants::Labels && label.is_none() {
-            return Err(Error::Training(format!(
-                "{path}:{line}: the graph has no label: give each a key `label`, or train with model.task = \"tag\" for labels of nodes"
-            )));
+            let told = match nodes_have {
+                true => format!(
+                    "the graph has no label, but nodes have: train with --task tag, or give each graph a key `{key}`"
+                ),
+                false => format!("the graph has no label: give each a key `{key}`, or name another by data.label"),
+            };
+            return Err(Error::Training(format!("{path}:{line}: {told}")));
         }
         let part = graphs.graph_parts().map(|parts| parts[graph]);
         Ok(Item {
@@ -259,11 +289,6 @@ pub(super) fn nodes_of(recipe: &Recipe, graphs: &Graphs, part: Part, dev_elsewhe
     }
     let (given, name) = (graphs.node_labels(), graphs.name());
     let labelled: Vec<usize> = (0..given.len()).filter(|&node| given.get(node).is_some()).collect();
-    if labelled.is_empty() {
-        return Err(Error::Training(format!(
-            "{name}: no node has a label: give the nodes a column `label`, or name it by data.label"
-        )));
-    }
     let mut nodes = vec![false; given.len()];
     let parts: Vec<(usize, Part)> = match graphs.node_parts() {
         Some(parts) => labelled.iter().filter_map(|&node| Some((node, parts[node]?))).collect(),
@@ -277,8 +302,9 @@ pub(super) fn nodes_of(recipe: &Recipe, graphs: &Graphs, part: Part, dev_elsewhe
     };
     let of = |wanted: Part| parts.iter().filter(move |(_, part)| *part == wanted).map(|(node, _)| *node);
     let train: Vec<usize> = of(Part::Train).collect();
-    // Where nothing is said of a dev part, it is carved from the training nodes.
-    let carved = match dev_elsewhere || of(Part::Dev).next().is_some() {
+    // Where nothing is said of a dev part, it is carved from the training nodes. Of the test part nothing is.
+    let is_whole = part == Part::Test || train.is_empty();
+    let carved = match is_whole || dev_elsewhere || of(Part::Dev).next().is_some() {
         true => None,
         false => Some(qkv_data::carve(train.len(), recipe.data.dev_fraction, recipe.training.seed)?),
     };

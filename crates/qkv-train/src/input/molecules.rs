@@ -143,17 +143,14 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
         targets: data.labels().iter().filter(|_| wants_labels).cloned().collect(),
         part: column_of_parts(recipe).filter(|_| wants_labels),
         encoding: data.encoding.clone(),
+        known: wants_labels,
         need_targets: false,
+        need_column: true,
         max_atoms: recipe.data.max_tokens,
         ..MoleculeOptions::default()
     };
     let mut set = read_molecules(path, &options)?;
     if wants_labels {
-        if set.targets.is_empty() {
-            return Err(Error::Training(format!(
-                "{path}: nothing says which column is to be learned: name it by data.label"
-            )));
-        }
         set.items.retain(|item| item.targets.iter().any(Option::is_some));
         if set.items.is_empty() {
             let targets = set.targets.join("` or `");

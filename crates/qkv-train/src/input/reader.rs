@@ -61,6 +61,16 @@ pub(crate) struct Examples {
 }
 
 impl Examples {
+    /// How messages call one of them: by its file and line where its name does not tell them.
+    pub(crate) fn place(&self, recipe: &Recipe, example: &LabelledText) -> String {
+        let (LabelledText { text, line, .. }, name) = (example, &self.name);
+        let place = format!("{name}:{line}");
+        match recipe.input.kind {
+            InputKind::Molecule | InputKind::Vectors if !text.starts_with(&place) => format!("{place}: {text}"),
+            _ => text.clone(),
+        }
+    }
+
     /// Examples of which one thing is learned, and nothing is to be told.
     pub(crate) fn new(labelled: Vec<LabelledText>, sets: Sets, name: &str) -> Self {
         Self { labelled, targets: Vec::new(), sets, name: name.to_string(), warnings: Vec::new() }
@@ -432,7 +442,7 @@ pub(crate) fn check_lengths(recipe: &Recipe, examples: &Examples) -> Result<()> 
         ))),
         Some((example, length)) => Err(Error::Training(format!(
             "{}: it has {length} {noun}, more than data.max_tokens = {most}; raise data.max_tokens, or make fewer of it by another key of [input]",
-            example.text
+            examples.place(recipe, example)
         ))),
     }
 }

@@ -420,6 +420,9 @@ impl Recipe {
         if !(1..=100).contains(&model.distances) {
             return refuse("model.distances must be from 1 to 100 edges");
         }
+        if input.normalise == Normalise::Recording && matches!(input.kind, InputKind::Graph | InputKind::Vectors) {
+            return refuse("input.normalise = \"recording\" is of recordings: choose corpus or none");
+        }
         if self.data.split.as_deref() == Some("scaffold") && input.kind != InputKind::Molecule {
             return refuse("data.split = \"scaffold\" is of molecules: choose random, or name a column");
         }

@@ -39,6 +39,7 @@ impl Labeller {
         let mut done = Predicted::default();
         for examples in self.reader.pieces(&self.recipe, source)? {
             let examples = examples?;
+            done.tell(&examples.warnings);
             let lengths = examples.sets.lengths();
             check_longest(&self.recipe, source, done.examples, lengths.iter().copied())?;
             for numbers in plan_following(&lengths, self.recipe.decoding.batch_tokens) {
@@ -53,7 +54,8 @@ impl Labeller {
                         Sets::Sounds(_) => self.write(name, &self.stretches(best), style, out),
                         Sets::Graphs(graphs) => {
                             let nodes: Vec<String> = graphs.node_names(number).collect();
-                            let name = if examples.sets.len() == 1 { "" } else { name };
+                            let is_plain_one = examples.sets.len() == 1 && style != Style::Json;
+                            let name = if is_plain_one { "" } else { name };
                             self.write_each((name, "graph"), ("nodes", &nodes), best, style, out)
                         }
                         _ => {
