@@ -156,14 +156,17 @@ fn number(records: &Records, place: usize, line: usize) -> Result<f32> {
 }
 
 fn read_nodes(source: &Source, options: &GraphOptions, builder: &mut Builder) -> Result<NodeNames> {
-    let mut records = Records::open(source, None, options.encoding.as_deref())?;
+    let mut records = Records::open(source, options.format, options.encoding.as_deref())?;
     let mut names = NodeNames::Places(0);
     if records.names().is_empty() {
         return Err(no_nodes(records.name()));
     }
     let line = records.header_line();
     let id = needed(&records, &role("id", &["id", "node"], None))?;
-    let split = records.place_of(&role("split", &["split"], options.split.as_ref()), line)?;
+    let split = match records.place_of(&role("split", &["split"], options.split.as_ref()), line) {
+        Err(_) if options.plain => None,
+        place => place?,
+    };
     let label = match records.place_of(&role("label", &["label", "class", "category"], options.label.as_ref()), line) {
         Err(_) if !options.need_labels => None,
         place => place?,
@@ -196,8 +199,8 @@ fn read_nodes(source: &Source, options: &GraphOptions, builder: &mut Builder) ->
             builder.push_dense(number(&records, place, line)?);
         }
         builder.end_node(dense.len()).map_err(|problem| refuse(problem.refusal()))?;
-        builder.node_labels.push(label.map(|place| records.field(place)), line);
-        if let Some(split) = split {
+        builder.node_labels.push(label.filter(|_| !options.plain).map(|place| records.field(place)), line);
+        if let Some(split) = split.filter(|_| !options.plain) {
             let part = node_part(records.field(split)).map_err(refuse)?;
             builder.node_parts.get_or_insert_default().push(part);
         }
@@ -226,7 +229,7 @@ fn node_part(given: &str) -> std::result::Result<Option<ListedPart>, Refusal> {
 }
 
 fn read_edges(source: &Source, options: &GraphOptions, names: &NodeNames, builder: &mut Builder) -> Result<()> {
-    let mut records = Records::open(source, None, options.encoding.as_deref())?;
+    let mut records = Records::open(source, options.format, options.encoding.as_deref())?;
     let from = needed(&records, &role("source", &["source", "src", "from"], None))?;
     let to = needed(&records, &role("target", &["target", "dst", "to"], None))?;
     let line = records.header_line();

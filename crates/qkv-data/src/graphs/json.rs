@@ -35,7 +35,7 @@ fn take(
     if nodes.is_empty() {
         return Err(Refusal::new("the graph has no node", "give it one, or take the line out"));
     }
-    let labels = match graph.get("labels") {
+    let labels = match graph.get("labels").filter(|_| !options.plain) {
         None | Some(Value::Null) => None,
         Some(Value::Array(labels)) if labels.len() == nodes.len() => Some(labels),
         Some(Value::Array(labels)) => {
@@ -64,9 +64,12 @@ fn take(
         let key = key.unwrap_or(usual);
         graph.get(key).map(|value| text(value, key)).transpose().map(Option::flatten).map_err(Problem::refusal)
     };
-    let label = text_at(options.label.as_deref(), "label")?;
+    let label = match options.plain {
+        true => None,
+        false => text_at(options.label.as_deref(), "label")?,
+    };
     let split_key = options.split.as_deref().unwrap_or("split");
-    let part = match graph.contains_key(split_key) {
+    let part = match graph.contains_key(split_key) && !options.plain {
         true => Some(part_of(text_at(Some(split_key), "")?.unwrap_or_default().trim())?),
         false => None,
     };

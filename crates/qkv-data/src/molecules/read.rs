@@ -112,6 +112,8 @@ pub struct MoleculeOptions {
     /// Whether a molecule needs one target at least. If not, targets that are there are read all the same; a column that is
     /// named has to be there in any case.
     pub need_targets: bool,
+    /// Whether nothing but the molecules is wanted: targets and parts are not looked at.
+    pub plain: bool,
     /// The most atoms that a molecule may have, hydrogens counted by their neighbours aside.
     pub max_atoms: usize,
     /// Whether molecules stay as they are written. If not, they are brought to their [standard
@@ -129,6 +131,7 @@ impl Default for MoleculeOptions {
             part: None,
             encoding: None,
             need_targets: true,
+            plain: false,
             max_atoms: 1024,
             as_written: false,
         }
@@ -408,10 +411,14 @@ impl Table {
         };
         let role = options.part_role();
         let part = match &role.column {
+            _ if options.plain => None,
             Some(name) => Some(named(&role, name)?),
             None => role.usual_among(&names, Some(smiles)),
         };
-        let targets = self.choose_targets(options, &names, &[Some(smiles), part])?;
+        let targets = match options.plain {
+            true => Vec::new(),
+            false => self.choose_targets(options, &names, &[Some(smiles), part])?,
+        };
         let chosen = targets.iter().copied().chain([smiles]).chain(part);
         let chosen: Vec<usize> = chosen.collect();
         for (number, place) in chosen.iter().enumerate() {

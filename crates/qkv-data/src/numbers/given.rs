@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use qkv::gather::NONE;
 
 use crate::batch::{UNSEEN, UnseenLabel};
+use super::is_missing;
 use crate::error::{Error, Result, quote};
 use crate::vocab::Labels;
 
@@ -54,9 +55,9 @@ impl PartialEq for GivenLabels {
 }
 
 impl GivenLabels {
-    /// Adds the label of the next thing, on line `line`; one that is blank is none.
+    /// Adds the label of the next thing, on line `line`; one that is blank, or a word for what is missing, is none.
     pub(crate) fn push(&mut self, label: Option<&str>, line: usize) {
-        let label = label.map(str::trim).filter(|label| !label.is_empty());
+        let label = label.map(str::trim).filter(|label| !is_missing(label));
         let id = label.map_or(NONE, |label| self.names.place_of(label));
         if self.names.names.len() > self.lines.len() {
             self.lines.push(line);

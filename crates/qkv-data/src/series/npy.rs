@@ -6,10 +6,12 @@
 //! values, the last axis the fastest
 //! ```
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::SeriesOptions;
 use super::build::{About, Builder};
 use crate::error::{Error, Result, quote};
 use crate::listing::{ListedPart, part_named};
@@ -52,13 +54,18 @@ pub(super) fn begins_as_npy(source: &Source) -> bool {
 }
 
 /// Reads the sequences of an array or of the arrays of a folder.
-pub(super) fn read(source: &Source, builder: &mut Builder) -> Result<()> {
+pub(super) fn read(source: &Source, options: &SeriesOptions, builder: &mut Builder) -> Result<()> {
     let Some(path) = source.path() else {
         return Err(Error::unusable(&source.name(), "cannot be read as NPY", "name a file"));
     };
     let arrays = if path.is_dir() { in_folder(path)? } else { vec![(path.to_owned(), beside(path), None)] };
     for (vectors, labels, part) in arrays {
-        read_pair(&vectors, labels.as_deref(), part, builder)?;
+        let labels = labels.filter(|_| !options.plain);
+        if labels.is_none() && options.need_labels {
+            let mend = "save them beside it as NAME-labels.npy, or y.npy beside x.npy";
+            return Err(Error::unusable(&Source::from(vectors).name(), "has no labels beside it, but labels are needed here", mend));
+        }
+        read_pair(&vectors, labels.as_deref(), part.filter(|_| !options.plain), builder)?;
     }
     Ok(())
 }
@@ -112,13 +119,26 @@ fn in_folder(folder: &Path) -> Result<Vec<Pair>> {
 /// The labels that stand beside an array.
 fn beside(path: &Path) -> Option<PathBuf> {
     let stem = path.file_stem()?.to_string_lossy();
-    let mut names = vec![format!("{stem}-labels.npy"), format!("{stem}_labels.npy"), "labels.npy".to_owned()];
+    let mut names = vec![format!("{stem}-labels.npy"), format!("{stem}_labels.npy")];
     for (x, y) in [('x', 'y'), ('X', 'y'), ('X', 'Y')] {
         if let Some(rest) = stem.strip_prefix(x).filter(|rest| rest.is_empty() || rest.starts_with(['_', '-'])) {
             names.push(format!("{y}{rest}.npy"));
         }
     }
+    // The labels of a folder are those of its only array.
+    if is_alone(path) {
+        names.push("labels.npy".to_owned());
+    }
     names.iter().map(|name| path.with_file_name(name)).find(|labels| labels.is_file() && labels != path)
+}
+
+/// Whether there is no other array in the folder of one, but for `labels.npy`.
+fn is_alone(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    let is_other = |name: &OsStr| Some(name) != path.file_name() && name != "labels.npy";
+    let is_array = |name: &OsStr| Path::new(name).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
+    !entries.flatten().map(|entry| entry.file_name()).any(|name| is_array(&name) && is_other(&name))
 }
 
 fn read_pair(path: &Path, labels: Option<&Path>, part: Option<ListedPart>, builder: &mut Builder) -> Result<()> {

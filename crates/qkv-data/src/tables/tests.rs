@@ -129,7 +129,7 @@ fn a_schema_says_what_columns_are() {
     assert_eq!((names.len(), schema.row_name(16)), (16, None));
     let (encoded, unseen) = schema.encode(&table).unwrap();
     assert_eq!(encoded.batch(&[2]).scales[..], [998.0, 0.0, 0.0, 0.0, 0.0]);
-    let expected = UnseenCategory { column: "mixed".into(), category: "2".into(), line: 4, count: 1 };
+    let expected = UnseenCategory { column: "mixed".into(), category: "2".into(), places: vec![(2, 4)] };
     assert_eq!(unseen, [expected]);
     let ignore = SchemaOptions { ignore: vec!["n".into(), "empty".into()], min_count: 2, ..options };
     let schema = TableSchema::fit(&table, &[0, 1, 2], &ignore).unwrap();
@@ -170,7 +170,7 @@ fn malformed_tables_are_refused_by_line() {
             "a.csv",
             "a,labels\n1,2\n",
             &named("lables"),
-            "a.csv:2: there is no column \"lables\" (data.label); did you mean",
+            "a.csv:1: there is no column \"lables\" (data.label); did you mean",
         ),
         ("a.csv", "a,label\n1,2\n1,\n", &needed, "a.csv:3: there is no label"),
         ("a.csv", "a,label\n1,2\n1\n", &needed, "a.csv:3: expected 2 columns"),
@@ -178,6 +178,9 @@ fn malformed_tables_are_refused_by_line() {
         ("a.jsonl", "{\"a\":1,\"label\":2}\n\n{\"a\":2}\n", &needed, "a.jsonl:3: there is no label"),
         ("a.jsonl", "{\"a\":1}\n{\"a\":2}\n", &needed, "no key has a usual name of a label"),
         ("a.jsonl", "{\"a\":1}\n{\"a\":2\n", &needed, "a.jsonl:2: this is not valid JSON"),
+        ("a.jsonl", "{\"a\":1,\"label\":[2]}\n", &needed, "a.jsonl:1: the key \"label\" holds an array"),
+        ("a.jsonl", "{\"a\":1,\"label\":2,\"split\":{}}\n", &needed, "a.jsonl:1: the key \"split\" holds an object"),
+        ("a.csv", "a,label\n1,x\n1,NA\n", &needed, "a.csv:3: there is no label"),
         ("a.parquet", "PAR1", &needed, "cannot be read as Parquet"),
         ("a.parquet", "a,b\n", &needed, "cannot be read as Parquet"),
     ] {
@@ -208,7 +211,7 @@ fn values_of_no_use_are_refused_by_line_and_missing_ones_are_not() {
     let unknown = SchemaOptions { ignore: vec!["bb".into()], ..SchemaOptions::default() };
     assert!(message(TableSchema::fit(&train, &[0], &unknown)).contains("no column \"bb\" (data.ignore)"));
     let nothing = SchemaOptions { ignore: vec!["a".into(), "b".into()], ..SchemaOptions::default() };
-    assert!(message(TableSchema::fit(&train, &[0], &nothing)).contains("there is no column"));
+    assert!(message(TableSchema::fit(&train, &[0], &nothing)).contains("there is no column left to look at"));
     let (_folder, path) = written("a.jsonl", "{\"a\":1,\"label\":2}\n{\"a\":1,\"b\":[2],\"label\":2}\n");
     let nested = read_table(&path, &TableOptions::default()).unwrap();
     assert!(
@@ -239,12 +242,14 @@ fn a_damaged_parquet_file_is_an_error_of_one_line() {
 
 #[test]
 fn a_damaged_schema_is_refused() {
+    let sound = r#"{"features":[{"name":"a","kind":"category","categories":["x"]}],"targets":[]}"#;
+    assert!(serde_json::from_str::<TableSchema>(sound).is_ok());
     for json in [
-        r#"{"features":[],"target":null}"#,
-        r#"{"features":[{"name":"a","kind":"number","mean":0.0,"deviation":0.0}],"target":null}"#,
-        r#"{"features":[{"name":"a","kind":"category","categories":["x","x"]}],"target":null}"#,
-        r#"{"features":[{"name":"a","kind":"category","categories":[]},{"name":"a","kind":"category","categories":[]}],"target":null}"#,
-        r#"{"features":[{"name":"a","kind":"other"}],"target":null}"#,
+        r#"{"features":[],"targets":[]}"#,
+        r#"{"features":[{"name":"a","kind":"number","mean":0.0,"deviation":0.0}],"targets":[]}"#,
+        r#"{"features":[{"name":"a","kind":"category","categories":["x","x"]}],"targets":[]}"#,
+        r#"{"features":[{"name":"a","kind":"category","categories":[]},{"name":"a","kind":"category","categories":[]}],"targets":[]}"#,
+        r#"{"features":[{"name":"a","kind":"other"}],"targets":[]}"#,
     ] {
         assert!(serde_json::from_str::<TableSchema>(json).is_err(), "{json}");
     }
