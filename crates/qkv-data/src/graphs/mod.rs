@@ -191,7 +191,9 @@ pub fn read_graphs(source: impl Into<Source>, options: &GraphOptions) -> Result<
     let source = source.into();
     let is_folder = source.path().is_some_and(|path| path.is_dir());
     match (source.path(), ending(source.path()).as_str()) {
-        (Some(path), _) if options.format.is_some_and(|format| format != TableFormat::Jsonl) => files::read(path, options),
+        (Some(path), _) if options.format.is_some_and(|format| format != TableFormat::Jsonl) => {
+            files::read(path, options)
+        }
         _ if options.format.is_some() => json::read(source.open(options.encoding.as_deref())?, options),
         (Some(path), "tsv" | "tab" | "csv" | "parquet" | "pq") => files::read(path, options),
         (Some(path), _) if is_folder => files::read(path, options),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use qkv::gather::NONE;
 
-use crate::batch::{UNSEEN, UnseenLabel};
 use super::is_missing;
+use crate::batch::{UNSEEN, UnseenLabel};
 use crate::error::{Error, Result, quote};
 use crate::vocab::Labels;
 

@@ -11,8 +11,8 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::SeriesOptions;
 use super::build::{About, Builder};
+use super::{LabelLevel, SeriesOptions};
 use crate::error::{Error, Result, quote};
 use crate::listing::{ListedPart, part_named};
 use crate::numbers::finite;
@@ -63,9 +63,13 @@ pub(super) fn read(source: &Source, options: &SeriesOptions, builder: &mut Build
         let labels = labels.filter(|_| !options.plain);
         if labels.is_none() && options.need_labels {
             let mend = "save them beside it as NAME-labels.npy, or y.npy beside x.npy";
-            return Err(Error::unusable(&Source::from(vectors).name(), "has no labels beside it, but labels are needed here", mend));
+            return Err(Error::unusable(
+                &Source::from(vectors).name(),
+                "has no labels beside it, but labels are needed here",
+                mend,
+            ));
         }
-        read_pair(&vectors, labels.as_deref(), part.filter(|_| !options.plain), builder)?;
+        read_pair(&vectors, labels.as_deref(), part.filter(|_| !options.plain), options.level, builder)?;
     }
     Ok(())
 }
@@ -141,7 +145,13 @@ fn is_alone(path: &Path) -> bool {
     !entries.flatten().map(|entry| entry.file_name()).any(|name| is_array(&name) && is_other(&name))
 }
 
-fn read_pair(path: &Path, labels: Option<&Path>, part: Option<ListedPart>, builder: &mut Builder) -> Result<()> {
+fn read_pair(
+    path: &Path,
+    labels: Option<&Path>,
+    part: Option<ListedPart>,
+    level: LabelLevel,
+    builder: &mut Builder,
+) -> Result<()> {
     let mut array = Array::open(path)?;
     let name = array.name.clone();
     let (sets, steps, dim) = match array.shape[..] {
@@ -159,7 +169,7 @@ fn read_pair(path: &Path, labels: Option<&Path>, part: Option<ListedPart>, build
     }
     let as_many = |what: String| Error::unusable(&name, what, "let the arrays of all parts have as many");
     builder.take_dim(dim).map_err(as_many)?;
-    let labels = labels.map(|labels| read_labels(labels, &name, sets, steps)).transpose()?;
+    let labels = labels.map(|labels| read_labels(labels, &name, [sets, steps], level)).transpose()?;
     // The file is as long as its shape says, so that this is not much more than the file.
     builder.values.reserve(sets * steps * dim);
     array.numbers(|index, number| match finite(number) {
@@ -192,12 +202,13 @@ enum Labels {
     Steps(Vec<String>),
 }
 
-fn read_labels(path: &Path, vectors: &str, sets: usize, steps: usize) -> Result<Labels> {
+fn read_labels(path: &Path, vectors: &str, [sets, steps]: [usize; 2], level: LabelLevel) -> Result<Labels> {
     let mut array = Array::open(path)?;
     let name = array.name.clone();
     let shape = array.shape.clone();
     let of_steps = match shape[..] {
-        [count] | [count, 1] if count == sets => false,
+        // Of sequences of one step it may be either.
+        [count] | [count, 1] if count == sets => steps == 1 && level == LabelLevel::Step,
         [count] if sets == 1 && count == steps => true,
         [first, second] | [first, second, 1] if first == sets && second == steps => true,
         _ => {

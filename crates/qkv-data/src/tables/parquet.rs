@@ -73,7 +73,7 @@ impl ParquetRows {
             Ok(true)
         });
         let row = self.read + 1;
-        let is_row = read.map_err(|what| Error::malformed(&self.name, row, format!("row {row} {what}"), MEND))?;
+        let is_row = read.map_err(|what| Error::unusable(&self.name, format!("row {row} {what}"), MEND))?;
         if !is_row {
             if self.read < self.count {
                 let what = format!("ends after {} of the {} rows that it says it has", self.read, self.count);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
-use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
@@ -238,6 +238,60 @@ fn a_damaged_parquet_file_is_an_error_of_one_line() {
         fs::write(&path, &damaged).unwrap();
         let _ = read_table(&path, &TableOptions::default()).map_err(|error| message::<()>(Err(error)));
     }
+}
+
+/// A Parquet file of a date, a decimal and a moment in each row.
+fn dated_file(path: &Path, rows: &[(i32, i32, i64)]) {
+    let schema = "message t { required int32 day (DATE); required int32 price (DECIMAL(5,0)); \
+                  required int64 at (TIMESTAMP(NANOS,true)); }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for column in 0..2 {
+        let values: Vec<i32> = rows.iter().map(|row| [row.0, row.1][column]).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int32Type>().write_batch(&values, None, None).unwrap();
+        column.close().unwrap();
+    }
+    let mut column = group.next_column().unwrap().unwrap();
+    let moments: Vec<i64> = rows.iter().map(|row| row.2).collect();
+    column.typed::<Int64Type>().write_batch(&moments, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn dates_are_texts_and_one_that_cannot_be_is_an_error_of_its_row() {
+    let (_folder, path) = written("a.parquet", "");
+    let plain = TableOptions { need_labels: false, ..TableOptions::default() };
+    dated_file(&path, &[(1, 120, 1_500_000_000)]);
+    let table = read_table(&path, &plain).unwrap();
+    let values: Vec<Vec<String>> = table.values().map(|(_, values)| values.map(str::to_owned).collect()).collect();
+    assert_eq!(values, [["1970-01-02"], ["120"], ["1970-01-01 00:00:01.500000 +00:00"]]);
+    dated_file(&path, &[(1, 1, 1), (i32::MAX, 1, 1)]);
+    assert!(message(read_table(&path, &plain)).contains("row 2 cannot be read as Parquet"));
+    let whole = fs::read(&path).unwrap();
+    for place in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0x55;
+        fs::write(&path, &damaged).unwrap();
+        let _ = read_table(&path, &plain).map_err(|error| message::<()>(Err(error)));
+    }
+}
+
+#[test]
+fn a_column_called_split_is_looked_at_where_no_part_is_asked_for() {
+    let (_folder, path) = written("a.csv", "split,n\n7,1\n");
+    let plain = TableOptions { need_labels: false, plain: true, ..TableOptions::default() };
+    assert_eq!(read_table(&path, &plain).unwrap().columns().collect::<Vec<_>>(), ["split", "n"]);
+}
+
+#[test]
+fn numbers_far_from_zero_are_told_apart() {
+    let table = table("n,label\n10000000000,a\n10000000001,b\n");
+    let schema = TableSchema::fit(&table, &[0, 1], &SchemaOptions::default()).unwrap();
+    assert_eq!(schema.encode(&table).unwrap().0.batch(&[0, 1]).scales[..], [-1.0, 1.0]);
 }
 
 #[test]

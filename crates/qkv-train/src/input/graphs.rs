@@ -269,9 +269,7 @@ pub(super) fn nodes_of(
     let mut nodes = vec![false; given.len()];
     let parts: Vec<(usize, Part)> = match (graphs.node_parts(), parting) {
         (Some(parts), _) => labelled.iter().filter_map(|&node| Some((node, parts[node]?))).collect(),
-        (None, Some(parting)) => {
-            labelled.iter().copied().zip(parting.of_nodes(name, labelled.len())?).collect()
-        }
+        (None, Some(parting)) => labelled.iter().copied().zip(parting.of_nodes(name, labelled.len())?).collect(),
         (None, None) => labelled.iter().map(|&node| (node, Part::Train)).collect(),
     };
     let of = |wanted: Part| parts.iter().filter(move |(_, part)| *part == wanted).map(|(node, _)| *node);

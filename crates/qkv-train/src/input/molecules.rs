@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use qkv::Offsets;
 use qkv_data::molecules::{
-    ATOM_FEATURE_COUNT, ATOM_FEATURE_WIDTH, BOND_KINDS, Molecule, MoleculeFormat, MoleculeItem, MoleculeOptions, atom_features,
-    bond_features, distances, read_molecules, scaffold_key,
+    ATOM_FEATURE_COUNT, ATOM_FEATURE_WIDTH, BOND_KINDS, Molecule, MoleculeFormat, MoleculeItem, MoleculeOptions,
+    atom_features, bond_features, distances, read_molecules, scaffold_key,
 };
 use qkv_data::{LabelledText, Source};
 use qkv_nn::attention::Graph;

@@ -103,7 +103,11 @@ impl Parting {
     /// # Errors
     /// Says what is wrong with it.
     pub(crate) fn from_json(vocab: &Value) -> std::result::Result<Option<Self>, String> {
-        vocab.get("parting").map(|parting| serde_json::from_value(parting.clone())).transpose().map_err(|e| e.to_string())
+        vocab
+            .get("parting")
+            .map(|parting| serde_json::from_value(parting.clone()))
+            .transpose()
+            .map_err(|e| e.to_string())
     }
 }
 

@@ -55,7 +55,16 @@ impl EachTask {
         let needed = EachModel::parameter_count(recipe, &reader.sizes(), labels.len());
         memory::check(needed.saturating_mul(BYTES_PER_PARAMETER), "lower model.d_model, model.d_ff or model.layers")?;
         let lengths = train.sets.lengths().into_iter().map(|length| length.max(1)).collect();
-        Ok(Self { recipe: recipe.clone(), reader, parting, labels, train: train.sets, lengths, dev: dev.sets, warnings })
+        Ok(Self {
+            recipe: recipe.clone(),
+            reader,
+            parting,
+            labels,
+            train: train.sets,
+            lengths,
+            dev: dev.sets,
+            warnings,
+        })
     }
 }
 

@@ -150,7 +150,9 @@ fn a_stream_is_labelled_as_its_whole() {
         fs::write(&path, wav(&song)).expect("written");
         let (mut whole, mut stream, stop) = (Vec::new(), Vec::new(), AtomicBool::new(false));
         let name = path.display().to_string();
-        labeller.predict_stream(&name, FileKind::default(), Style::Same, &mut whole, &stop, &mut |_, _| {}).expect("labelled");
+        labeller
+            .predict_stream(&name, FileKind::default(), Style::Same, &mut whole, &stop, &mut |_, _| {})
+            .expect("labelled");
         let sound = SoundStream::from_reader(Cursor::new(wav(&song)), "song", true).expect("sound");
         let reach = reach(&labeller.recipe).expect("bounded");
         labeller.listen_to((sound, reach), Style::Same, &mut stream, &stop, &mut |_, _| {}).expect("labelled");
