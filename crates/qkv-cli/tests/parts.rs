@@ -56,8 +56,8 @@ fn series(from: usize, count: usize) -> String {
 fn molecules(from: usize, count: usize) -> String {
     let mut text = "smiles,label\n".to_string();
     (from..from + count).for_each(|number| {
-        let ring = format!("C1{}C1", "C".repeat(1 + number % 5));
-        let _ = writeln!(text, "{}{ring},{}", "C".repeat(1 + number / 5), ["a", "b"][number % 2]);
+        // Rings of many sizes are many scaffolds.
+        let _ = writeln!(text, "OC1{}C1,{}", "C".repeat(1 + number), ["a", "b"][number % 2]);
     });
     text
 }
@@ -88,7 +88,7 @@ fn what_a_model_was_trained_on_is_parted_again_and_other_files_are_judged_as_a_w
         assert_eq!(qkv(&args).status, Some(0), "{:?}", qkv(&args));
         assert_eq!(judged(&out, &data, &[]), 4, "{file}: the test part");
         assert_eq!(judged(&out, &data, &["--split", "train"]), 32, "{file}");
-        assert_eq!(judged(&out, &data, &["--seed", "7", "--split", "dev"]), 4, "{file}: by the seed of training");
+        assert_eq!(judged(&out, &data, &["--split", "dev"]), 4, "{file}");
         let copy = room.write(&format!("copy-{file}"), write(0, 40));
         assert_eq!(judged(&out, &copy, &[]), 4, "{file}: the same examples by another name");
         assert_eq!(judged(&out, &data, &["--set", "data.split=none"]), 40, "{file}");
