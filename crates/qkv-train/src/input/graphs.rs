@@ -59,7 +59,8 @@ impl GraphReader {
         let name = graphs.name().to_string();
         let (graphs, unseen) = graphs.encode(&self.vocabulary)?;
         let told = |unseen: qkv_data::graphs::UnseenName| {
-            format!("{name}: {} `{}` never occurs in training ({} times here)", unseen.what, unseen.name, unseen.count)
+            let called = if unseen.name.is_empty() { "without a name".into() } else { format!("`{}`", unseen.name) };
+            format!("{name}: {} {called} never occurs in training ({} times here)", unseen.what, unseen.count)
         };
         Ok((graphs, unseen.into_iter().map(told).collect()))
     }

@@ -1,18 +1,23 @@
 //! Parts that nothing in the data names: drawn by the seed, or told by the scaffolds of molecules.
 //!
-//! Only what a model is trained on is parted so, and only where no data of its own chooses the epoch. The model keeps by what, and a
+//! Here belongs also what is carved off training examples to choose the epoch, and a share of them.
+//!
+//! Only what a model is trained on is parted, and only where no data of its own chooses the epoch. The model keeps by what, and a
 //! hash of the examples: by it the same examples are known again when the model is judged, and others are judged as a whole.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
+use qkv::random::Key;
 use qkv_data::builtin::Part;
+use qkv_data::carve;
 use qkv_data::molecules::{PartIndices, Shares, random_split, scaffold_split};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Wants;
 use super::media::Media;
-use super::reader::{Read, nouns};
+use super::reader::{Item, Read, nouns};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::recipe::Recipe;
@@ -194,4 +199,45 @@ fn add(content: &mut Vec<u8>, text: &str) {
 fn add_known(content: &mut Vec<u8>, text: Option<&str>) {
     content.push(u8::from(text.is_some()));
     text.into_iter().for_each(|text| add(content, text));
+}
+
+/// Carves the dev part off `train`: what stays and what goes. Examples of one file, as questions about a picture, stay together.
+pub(super) fn carve_files(recipe: &Recipe, items: &[Item], train: &[usize]) -> Result<(Vec<usize>, Vec<usize>)> {
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut of_files: Vec<Vec<usize>> = Vec::new();
+    for &place in train {
+        let number = *numbers.entry(items[place].file.as_str()).or_insert(of_files.len());
+        match of_files.get_mut(number) {
+            Some(places) => places.push(place),
+            None => of_files.push(vec![place]),
+        }
+    }
+    let (stay, go) = carve(of_files.len(), recipe.data.dev_fraction, recipe.training.seed)?;
+    let places = |files: Vec<usize>| files.into_iter().flat_map(|file| of_files[file].iter().copied()).collect();
+    Ok((places(stay), places(go)))
+}
+
+/// Keeps what a smaller training part is drawn from apart from other draws.
+const SHARE_STREAM: u64 = 0x5A4E;
+
+/// The share of `train` that is trained on: of each label as large a one, at least one example. Texts are no labels.
+pub(super) fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>, wanted: Wants) -> Vec<usize> {
+    let share = recipe.data.train_share;
+    if share >= 1.0 {
+        return train;
+    }
+    let key = Key::new(recipe.training.seed).fold(SHARE_STREAM);
+    let mut by_label: BTreeMap<Option<&str>, Vec<usize>> = Default::default();
+    for place in train {
+        let label = items[place].labelled.label.as_deref().filter(|_| wanted == Wants::Labels);
+        by_label.entry(label).or_default().push(place);
+    }
+    let mut kept = Vec::new();
+    for mut places in by_label.into_values() {
+        places.sort_by_key(|&place| (key.bits(place as u64), place));
+        let count = (places.len() as f64 * share).round().max(1.0) as usize;
+        kept.extend_from_slice(&places[..count.min(places.len())]);
+    }
+    kept.sort_unstable();
+    kept
 }

@@ -1,19 +1,19 @@
 //! From files to examples: what a model must know to read as its training data was read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use qkv::random::Key;
 use qkv_data::builtin::Part;
 use qkv_data::image::PictureOptions;
 use qkv_data::tables::TableSchema;
-use qkv_data::{EncodedSentences, LabelledText, carve};
+use qkv_data::{EncodedSentences, LabelledText};
 use serde_json::{Value, json};
 
 use super::graphs::{GraphReader, GraphSets};
 use super::media::{Asks, Media};
 use super::molecules::MoleculeSets;
-use super::parts::Parting;
+use super::parts::{Parting, carve_files, share};
 use super::pictures::vary;
 use super::rows::{SeriesReader, SeriesSets, TableSets};
 use super::sets::Album;
@@ -588,45 +588,4 @@ fn read_any(recipe: &Recipe, path: &str, asks: &Asks, purpose: Purpose) -> Resul
 fn places(items: &[Item], part: Part) -> Vec<usize> {
     let of_part = |place: &usize| items[*place].part.unwrap_or(Part::Train) == part;
     (0..items.len()).filter(of_part).collect()
-}
-
-/// Carves the dev part off `train`: what stays and what goes. Examples of one file, as questions about a picture, stay together.
-fn carve_files(recipe: &Recipe, items: &[Item], train: &[usize]) -> Result<(Vec<usize>, Vec<usize>)> {
-    let mut numbers: HashMap<&str, usize> = HashMap::new();
-    let mut of_files: Vec<Vec<usize>> = Vec::new();
-    for &place in train {
-        let number = *numbers.entry(items[place].file.as_str()).or_insert(of_files.len());
-        match of_files.get_mut(number) {
-            Some(places) => places.push(place),
-            None => of_files.push(vec![place]),
-        }
-    }
-    let (stay, go) = carve(of_files.len(), recipe.data.dev_fraction, recipe.training.seed)?;
-    let places = |files: Vec<usize>| files.into_iter().flat_map(|file| of_files[file].iter().copied()).collect();
-    Ok((places(stay), places(go)))
-}
-
-/// Keeps what a smaller training part is drawn from apart from other draws.
-const SHARE_STREAM: u64 = 0x5A4E;
-
-/// The share of `train` that is trained on: of each label as large a one, at least one example. Texts are no labels.
-fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>, wanted: Wants) -> Vec<usize> {
-    let share = recipe.data.train_share;
-    if share >= 1.0 {
-        return train;
-    }
-    let key = Key::new(recipe.training.seed).fold(SHARE_STREAM);
-    let mut by_label: BTreeMap<Option<&str>, Vec<usize>> = Default::default();
-    for place in train {
-        let label = items[place].labelled.label.as_deref().filter(|_| wanted == Wants::Labels);
-        by_label.entry(label).or_default().push(place);
-    }
-    let mut kept = Vec::new();
-    for mut places in by_label.into_values() {
-        places.sort_by_key(|&place| (key.bits(place as u64), place));
-        let count = (places.len() as f64 * share).round().max(1.0) as usize;
-        kept.extend_from_slice(&places[..count.min(places.len())]);
-    }
-    kept.sort_unstable();
-    kept
 }
