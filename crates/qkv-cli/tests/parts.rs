@@ -73,8 +73,8 @@ fn judged(out: &str, data: &str, more: &[&str]) -> serde_json::Value {
 #[test]
 fn what_a_model_was_trained_on_is_parted_again_and_other_files_are_judged_as_a_whole() {
     let room = Room::new();
-    type Write = fn(usize, usize) -> String;
-    let kinds: [(&str, &str, &str, &str, Write, &[&str]); 6] = [
+    type Kind<'a> = (&'a str, &'a str, &'a str, &'a str, fn(usize, usize) -> String, &'a [&'a str]);
+    let kinds: [Kind; 6] = [
         ("table", "classify", "t.csv", "rows", rows, &["data.split=random"]),
         ("vectors", "classify", "s.csv", "sequences", series, &["data.split=random", "data.ignore=time"]),
         ("molecule", "classify", "m.csv", "molecules", molecules, &["data.split=random", "data.label=label"]),
