@@ -220,7 +220,7 @@ fn nodes_are_answered_where_nothing_is_known_of_them() {
     done(&small("graph", "tag", &data, &out, &["data.label=side"]));
     fs::create_dir_all(room.path("new")).unwrap();
     room.write("new/nodes.tsv", "id\tfeatures\na\t0 8\nb\t4 9\n");
-    room.write("new/edges.tsv", "source\ttarget\na\ta\n");
+    room.write("new/edges.tsv", "source\ttarget\trelation\na\ta\tnext\n");
     assert_eq!(done(&["predict", &out, &room.name("new")]).lines().count(), 2);
     assert_refused(&qkv(&["evaluate", &out, &room.name("new")]), 1, &["side"]);
 }

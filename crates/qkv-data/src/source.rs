@@ -264,6 +264,9 @@ impl Lines {
                 return Ok(None);
             }
         }
+        if let Some((what, mend)) = is_no_text(&bytes).filter(|_| self.encoding.is_none() && number == 1) {
+            return Err(Error::unusable(&self.name, what, mend));
+        }
         if self.encoding.is_none() && number == 1 && (bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff"))
         {
             let encoding = if bytes[0] == 0xff { "utf-16le" } else { "utf-16be" };
@@ -282,6 +285,24 @@ impl Lines {
             "name the file's encoding in data.encoding or by --encoding, such as \"latin-1\" or \"windows-1252\""
                 .to_owned();
         Error::Encoding { path: self.name.clone(), line, byte: valid + 1, encoding: encoding.to_owned(), mend }
+    }
+}
+
+/// What begins so and is no text, and what to do about it.
+fn is_no_text(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    match bytes {
+        [b'P', b'K', 3, 4, ..] => {
+            Some(("is a ZIP file, as .xlsx and .npz are", "save the sheet as CSV, or an array of it by itself as NPY"))
+        }
+        [0x1f, 0x8b, ..] => Some(("is packed by gzip", "unpack it first, as by gunzip")),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
+            Some(("is an array of NumPy", "name it as a file with the ending .npy where rows of numbers are read"))
+        }
+        [b'P', b'A', b'R', b'1', ..] => Some((
+            "is a Parquet file",
+            "name it as a file where a table or rows of numbers are read, or write it as CSV",
+        )),
+        _ => None,
     }
 }
 
@@ -365,6 +386,19 @@ impl<R: Read> Read for Decoding<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_text_is_called_what_it_is() {
+        for (bytes, what) in [
+            (&b"PK\x03\x04\x14\0\x06\0"[..], "is a ZIP file, as .xlsx and .npz are"),
+            (b"\x1f\x8b\x08\0", "is packed by gzip"),
+            (b"\x93NUMPY\x01\0", "is an array of NumPy"),
+            (b"PAR1\x15\0", "is a Parquet file"),
+        ] {
+            let message = Lines::from_reader(std::io::Cursor::new(bytes), "a.csv").next_line().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("a.csv: {what}; ")), "{message}");
+        }
+    }
 
     fn lines(bytes: &'static [u8], encoding: Option<&str>) -> Lines {
         Lines::new(Box::new(bytes), "file".to_owned(), encoding.map(|name| encoding_named(name).unwrap()))

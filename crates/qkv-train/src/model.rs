@@ -29,6 +29,17 @@ pub struct FileKind<'a> {
     pub encoding: Option<&'a str>,
 }
 
+impl FileKind<'_> {
+    /// The recipe of a model, as it reads such a file.
+    pub(crate) fn of(self, recipe: &Recipe) -> Recipe {
+        let mut recipe = recipe.clone();
+        // The format of the training data says nothing of this file's; its encoding is likely to be.
+        recipe.data.format = self.format.map(str::to_string);
+        recipe.data.encoding = self.encoding.map(str::to_string).or(recipe.data.encoding);
+        recipe
+    }
+}
+
 /// How predictions are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -137,6 +148,11 @@ impl Overrides<'_> {
                     READING.join(", ")
                 )));
             }
+            if key == "data.ignore" && recipe.input.kind == InputKind::Table {
+                return Err(Error::Recipe(format!(
+                    "`--set {assignment}`: a model of tables looks at the columns that it was trained with, and at no other: leave it out"
+                )));
+            }
             recipe.set(assignment)?;
         }
         recipe.training.seed = self.seed.unwrap_or(recipe.training.seed);
@@ -237,7 +253,7 @@ impl Model {
         match self {
             Self::Tag(tagger) => tagger.evaluate(one()?, part, kind).map(Into::into),
             Self::Segment(segmenter) => segmenter.evaluate(one()?, part),
-            Self::Each(labeller) => labeller.evaluate(one()?, part),
+            Self::Each(labeller) => labeller.evaluate(one()?, part, kind),
             Self::Classify(classifier) => classifier.evaluate(one()?, part, kind),
             Self::Generate(generator) => generator.evaluate(one()?, kind),
             Self::Translate(translator) => translator.evaluate(data, part, kind),
@@ -264,7 +280,7 @@ impl Model {
         match self {
             Self::Tag(tagger) => tagger.predict_stream(source, kind, style, out, stop, watch),
             Self::Segment(segmenter) => segmenter.predict_stream(source, style, None, out, stop, watch),
-            Self::Each(labeller) => labeller.predict_stream(source, style, out, stop, watch),
+            Self::Each(labeller) => labeller.predict_stream(source, kind, style, out, stop, watch),
             Self::Classify(classifier) => classifier.predict_stream(source, kind, style, out, stop, watch),
             Self::Generate(generator) => generator.predict_stream(source, kind, style, out, stop, watch),
             Self::Translate(translator) => translator.predict_stream(source, kind, style, out, stop, watch),

@@ -493,7 +493,7 @@ impl<'a, T: Task> Run<'a, T> {
             seconds: self.seconds(),
         };
         let best = self.state.best.as_ref();
-        let better = best.is_none_or(|best| criterion.compare(record.score, best.score) == Ordering::Greater);
+        let better = best.is_none_or(|best| is_better(criterion, &record, best));
         if better {
             (self.state.best, self.best, self.state.since_best) = (Some(record.clone()), Some(candidate), 0);
         } else {
@@ -558,6 +558,14 @@ impl<'a, T: Task> Run<'a, T> {
     }
 }
 
+/// Whether an epoch is better than the best so far: by its score, and of two with the same score by its dev loss.
+fn is_better(criterion: Criterion, record: &EpochRecord, best: &EpochRecord) -> bool {
+    match criterion.compare(record.score, best.score) {
+        Ordering::Equal => record.loss < best.loss,
+        order => order == Ordering::Greater,
+    }
+}
+
 /// The first key in which two recipes differ, with what it was and is.
 pub(crate) fn first_difference(before: &str, now: &str) -> String {
     let [before, now] = [before, now].map(|text| text.parse::<toml::Table>().unwrap_or_default());
@@ -589,6 +597,24 @@ mod tests {
         assert_eq!(reached.by(Criterion::Lowest("loss")), 1.5);
         assert_eq!(reached.by(Criterion::Highest("accuracy")), 0.25);
         assert!(reached.by(Criterion::Highest("f1")).is_nan());
+    }
+
+    #[test]
+    fn of_two_epochs_with_the_same_score_the_one_with_the_lower_loss_is_better() {
+        let record = |score: f64, loss: f64| EpochRecord {
+            epoch: 1,
+            train_loss: 0.0,
+            loss,
+            metrics: Default::default(),
+            metric: "accuracy".into(),
+            score,
+            seconds: 0.0,
+        };
+        let better = |one: (f64, f64), other: (f64, f64)| {
+            is_better(Criterion::Highest("accuracy"), &record(one.0, one.1), &record(other.0, other.1))
+        };
+        assert!(better((0.9, 0.4), (0.9, 0.5)) && better((0.91, 0.6), (0.9, 0.5)));
+        assert!(!better((0.9, 0.5), (0.9, 0.5)) && !better((0.9, 0.6), (0.9, 0.5)) && !better((0.8, 0.1), (0.9, 0.5)));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct CsvRecords {
     line: String,
     place: usize,
     number: usize,
+    /// Lines that a carriage return alone has ended, which `number` does not count.
+    returns: usize,
     /// The fields of the record one after the other, without quotes, of which `ends` are the ends.
     text: Vec<u8>,
     ends: Vec<usize>,
@@ -35,6 +37,7 @@ impl CsvRecords {
             line: String::new(),
             place: 0,
             number: 0,
+            returns: 0,
             text: vec![0; 1 << 10],
             ends: vec![0; 16],
             count: 0,
@@ -77,11 +80,13 @@ impl CsvRecords {
             }
             // Until something of the record was read, it may begin on this line: those before were blank.
             if written == 0 && self.count == 0 {
-                start = self.number;
+                self.skip_ends();
+                start = self.number + self.returns;
             }
             let input = &self.line.as_bytes()[self.place..];
             let (result, read, more, ended) =
                 self.core.read_record(input, &mut self.text[written..], &mut self.ends[self.count..]);
+            self.returns += returns_alone(&self.line.as_bytes()[self.place..], read);
             self.place += read;
             written += more;
             self.count += ended;
@@ -106,6 +111,16 @@ impl CsvRecords {
         }
     }
 
+    /// Goes over ends of lines before a record.
+    fn skip_ends(&mut self) {
+        let rest = &self.line.as_bytes()[self.place..];
+        let ends = rest.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
+        // The last end stays: with nothing behind it, it would be the end of the text.
+        let ends = if ends == rest.len() { ends.saturating_sub(1) } else { ends };
+        self.returns += returns_alone(rest, ends);
+        self.place += ends;
+    }
+
     /// Takes the next line, with an end if it has none. At the end of the text there is nothing, which is what the
     /// state machine takes for the end.
     fn take_line(&mut self) -> Result<bool> {
@@ -121,6 +136,11 @@ impl CsvRecords {
         }
         Ok(true)
     }
+}
+
+/// How many of the first `count` bytes are carriage returns that no line feed follows.
+fn returns_alone(bytes: &[u8], count: usize) -> usize {
+    (0..count).filter(|&place| bytes[place] == b'\r' && bytes.get(place + 1) != Some(&b'\n')).count()
 }
 
 #[cfg(test)]
@@ -156,7 +176,9 @@ mod tests {
 
     #[test]
     fn line_ends_of_every_system_end_a_record_and_stay_as_they_are_in_quotes() {
-        assert_eq!(all("a\r\nb\rc\n").unwrap(), expected(&[(1, &["a"]), (2, &["b"]), (2, &["c"])]));
+        assert_eq!(all("a\r\nb\rc\n").unwrap(), expected(&[(1, &["a"]), (2, &["b"]), (3, &["c"])]));
+        assert_eq!(all("a\rb\r\r\rc\r").unwrap(), expected(&[(1, &["a"]), (2, &["b"]), (5, &["c"])]));
+        assert_eq!(all("\"a\rb\"\r\nc\rd\n").unwrap(), expected(&[(1, &["a\rb"]), (3, &["c"]), (4, &["d"])]));
         assert_eq!(all("\"a\r\nb\rc\"\r\n").unwrap(), expected(&[(1, &["a\r\nb\rc"])]));
     }
 

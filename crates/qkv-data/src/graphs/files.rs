@@ -180,7 +180,7 @@ fn number(records: &Records, place: usize, line: usize) -> Result<f32> {
 }
 
 fn read_nodes(source: &Source, options: &GraphOptions, builder: &mut Builder) -> Result<NodeNames> {
-    let mut records = Records::open(source, None, options.encoding.as_deref())?;
+    let mut records = Records::open(source, options.format, options.encoding.as_deref())?;
     let mut names = NodeNames::Places(0);
     if records.names().is_empty() {
         return Err(no_nodes(records.name()));
@@ -251,7 +251,7 @@ fn node_part(given: &str) -> std::result::Result<Option<ListedPart>, Refusal> {
 }
 
 fn read_edges(source: &Source, options: &GraphOptions, names: &NodeNames, builder: &mut Builder) -> Result<()> {
-    let mut records = Records::open(source, None, options.encoding.as_deref())?;
+    let mut records = Records::open(source, options.format, options.encoding.as_deref())?;
     let from = needed(&records, &role("source", &["source", "src", "from"], None))?;
     let to = needed(&records, &role("target", &["target", "dst", "to"], None))?;
     let kind = maybe(&records, &role("relation", &["relation", "kind", "type"], None), options)?;

@@ -64,6 +64,7 @@ use crate::examples::ending;
 use crate::listing::ListedPart;
 use crate::numbers::GivenLabels;
 use crate::source::Source;
+use crate::tables::TableFormat;
 
 pub use random::random_graph;
 pub use vocabulary::{GraphVocabulary, UnseenName};
@@ -81,6 +82,8 @@ pub struct GraphOptions {
     pub label: Option<String>,
     /// Whether labels and parts are wanted. If not, what their columns and keys hold is passed over, and they may lack.
     pub need_labels: bool,
+    /// The format of the file; `None` tells it by its ending.
+    pub format: Option<TableFormat>,
     /// The column or key of the part; `None` takes `split`.
     pub split: Option<String>,
     /// Columns of nodes and of edges that are not looked at.
@@ -97,6 +100,7 @@ impl Default for GraphOptions {
             self_loops: true,
             label: None,
             need_labels: true,
+            format: None,
             split: None,
             ignore: Vec::new(),
             encoding: None,
@@ -188,6 +192,10 @@ pub fn read_graphs(source: impl Into<Source>, options: &GraphOptions) -> Result<
     let source = source.into();
     let is_folder = source.path().is_some_and(|path| path.is_dir());
     match (source.path(), ending(source.path()).as_str()) {
+        (Some(path), _) if options.format.is_some_and(|format| format != TableFormat::Jsonl) => {
+            files::read(path, options)
+        }
+        _ if options.format.is_some() => json::read(source.open(options.encoding.as_deref())?, options),
         (Some(path), "tsv" | "tab" | "csv" | "parquet" | "pq") => files::read(path, options),
         (Some(path), _) if is_folder => files::read(path, options),
         _ => json::read(source.open(options.encoding.as_deref())?, options),

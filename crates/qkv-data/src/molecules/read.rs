@@ -111,7 +111,7 @@ pub struct MoleculeOptions {
     /// The encoding; `None` is UTF-8.
     pub encoding: Option<String>,
     /// Whether targets and parts are wanted. If not, what their columns and keys hold is passed over, and they may lack.
-    pub known: bool,
+    pub plain: bool,
     /// Whether a molecule needs one target at least. If not, targets that are there are read all the same; a column that is
     /// named has to be there in any case.
     pub need_targets: bool,
@@ -133,7 +133,7 @@ impl Default for MoleculeOptions {
             targets: Vec::new(),
             part: None,
             encoding: None,
-            known: true,
+            plain: false,
             need_targets: true,
             need_column: false,
             max_atoms: 1024,
@@ -419,7 +419,7 @@ impl Table {
             Some(name) => named(&role, name)?,
             None => role.usual_among(&names, None).ok_or_else(|| role.none_found(kind, &names))?,
         };
-        if !options.known {
+        if options.plain {
             return Ok(Columns { smiles, targets: Vec::new(), part: None });
         }
         let role = options.part_role();

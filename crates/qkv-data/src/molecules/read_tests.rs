@@ -196,7 +196,7 @@ fn the_answer_of_another_model_is_not_taken_for_the_target() {
 
 #[test]
 fn of_what_is_only_asked_nothing_else_is_read() {
-    let options = MoleculeOptions { known: false, need_targets: false, ..with_targets(&["gone"]) };
+    let options = MoleculeOptions { plain: true, need_targets: false, ..with_targets(&["gone"]) };
     let csv = "smiles,part,label\nCCO,A-113,x\n";
     let json = "{\"smiles\": \"CCO\", \"split\": [1], \"label\": [1]}\n";
     for (name, text) in [("a.csv", csv), ("a.jsonl", json)] {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use qkv::gather::NONE;
 
+use super::is_missing;
 use crate::batch::{UNSEEN, UnseenLabel};
 use crate::error::{Error, Result, quote};
 use crate::vocab::Labels;
@@ -54,9 +55,9 @@ impl PartialEq for GivenLabels {
 }
 
 impl GivenLabels {
-    /// Adds the label of the next thing, on line `line`; one that is blank is none.
+    /// Adds the label of the next thing, on line `line`; one that is blank, or a word for what is missing, is none.
     pub(crate) fn push(&mut self, label: Option<&str>, line: usize) {
-        let label = label.map(str::trim).filter(|label| !label.is_empty());
+        let label = label.map(str::trim).filter(|label| !is_missing(label));
         let id = label.map_or(NONE, |label| self.names.place_of(label));
         if self.names.names.len() > self.lines.len() {
             self.lines.push(line);
@@ -168,8 +169,9 @@ mod tests {
 
     #[test]
     fn labels_become_numbers_or_name_their_line() {
-        assert_eq!(labels(&[Some("1.5"), None]).numbers("a.csv").unwrap(), [Some(1.5), None]);
-        for wrong in ["x", "inf", "nan"] {
+        let given = labels(&[Some("1.5"), None, Some("NaN"), Some("?")]);
+        assert_eq!(given.numbers("a.csv").unwrap(), [Some(1.5), None, None, None]);
+        for wrong in ["x", "inf"] {
             let message = labels(&[Some("1"), Some(wrong)]).numbers("a.csv").unwrap_err().to_string();
             assert!(message.starts_with(&format!("a.csv:2: the label \"{wrong}\" is not a finite")), "{message}");
         }

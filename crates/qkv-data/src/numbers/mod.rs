@@ -71,13 +71,28 @@ impl Moments {
         self.mean
     }
 
-    /// 1 of no numbers, and of numbers that differ by no more than rounding: what is always the same becomes 0, not noise.
-    pub(crate) fn deviation(&self) -> f64 {
-        const ROUNDING: f64 = 1e-7;
-        let deviation = (self.squares / self.count.max(1.0)).sqrt();
-        if deviation > ROUNDING * self.mean.abs() && deviation > f64::from(f32::MIN_POSITIVE) { deviation } else { 1.0 }
+    /// 1 of no numbers and of those that are all the same. Of numbers that differ by no more than the rounding of their precision,
+    /// `rounding` of the mean, as much as the mean, and at least 1: what is always the same becomes about 0, not noise.
+    pub(crate) fn deviation(&self, rounding: f64) -> f64 {
+        match self.spread() {
+            spread if spread > rounding * self.mean.abs() && spread > f64::from(f32::MIN_POSITIVE) => spread,
+            // By as much as the mean, that of a last digit is left is next to nothing.
+            spread if spread > 0.0 => self.mean.abs().max(1.0),
+            _ => 1.0,
+        }
+    }
+
+    fn spread(&self) -> f64 {
+        (self.squares / self.count.max(1.0)).sqrt()
     }
 }
+
+/// By how much of their mean numbers of single and of double precision differ that are the same but for rounding.
+pub(crate) const SINGLE: f64 = 1e-7;
+pub(crate) const DOUBLE: f64 = 1e-14;
+
+/// So many deviations from the mean are the most that a number is said to be away: sums of squares of it stay finite.
+const FARTHEST: f32 = 1e6;
 
 /// Mean and deviation of each number of a vector, as found in the training part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,14 +123,14 @@ impl TryFrom<StandardParts> for Standard {
 }
 
 impl Standard {
-    /// Of all vectors of some packed sets, each `[rows, dim]`. What never changes has deviation 1.
+    /// Of all vectors of some packed sets, each `[rows, dim]`. What never changes but by rounding becomes about 0.
     pub fn of<'sets>(sets: impl IntoIterator<Item = &'sets [f32]>, dim: usize) -> Self {
         let mut moments = vec![Moments::default(); dim];
         for row in sets.into_iter().flat_map(|set| set.chunks_exact(dim.max(1))) {
             moments.iter_mut().zip(row).for_each(|(moments, &value)| moments.add(f64::from(value)));
         }
         // A mean of numbers of single precision is one; a deviation may be beyond it.
-        let deviation = |moments: &Moments| moments.deviation().min(f64::from(f32::MAX)) as f32;
+        let deviation = |moments: &Moments| moments.deviation(SINGLE).min(f64::from(f32::MAX)) as f32;
         Self {
             mean: moments.iter().map(|moments| moments.mean() as f32).collect(),
             deviation: moments.iter().map(deviation).collect(),
@@ -140,11 +155,12 @@ impl Standard {
         &self.deviation
     }
 
-    /// Takes the mean away and divides by the deviation, in `rows`, `[rows, dim]`.
+    /// Takes the mean away and divides by the deviation, in `rows`, `[rows, dim]`. What would be beyond single precision is as large as
+    /// can be: a number so far from those of training is no more than far.
     pub fn apply(&self, rows: &mut [f32]) {
         for row in rows.chunks_exact_mut(self.dim().max(1)) {
             for ((value, mean), deviation) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {
-                *value = (*value - mean) / deviation;
+                *value = ((*value - mean) / deviation).clamp(-FARTHEST, FARTHEST);
             }
         }
     }
@@ -187,6 +203,23 @@ mod tests {
             let message = single(text, "n").unwrap_err().at("a.csv", 3).to_string();
             assert!(message.starts_with(&format!("a.csv:3: {what}; ")), "{message}");
         }
+    }
+
+    #[test]
+    fn what_changes_by_rounding_alone_becomes_about_zero_and_what_is_far_stays_finite() {
+        let mut rows = vec![1e10, 1e10 + 1e3, 1e10];
+        Standard::of([rows.as_slice()], 1).apply(&mut rows);
+        assert!(rows.iter().all(|value| value.abs() < 1e-6), "{rows:?}");
+        // In double precision the same numbers are told apart.
+        let moments = [1e10, 1e10 + 1.0].iter().fold(Moments::default(), |mut moments, &value| {
+            moments.add(value);
+            moments
+        });
+        assert_eq!((moments.deviation(DOUBLE), moments.deviation(SINGLE)), (0.5, 1e10 + 0.5));
+        let standard = Standard::of([[1e-30_f32, -1e-30].as_slice()], 1);
+        let mut far = [3e38_f32, -3e38];
+        standard.apply(&mut far);
+        assert_eq!(far, [FARTHEST, -FARTHEST]);
     }
 
     #[test]

@@ -45,6 +45,11 @@ fn take(object: &Map<String, Value>, options: &SeriesOptions, builder: &mut Buil
     if steps == 0 {
         return Err(Refusal::new("the sequence has no step", "give it one, or take the line out"));
     }
+    let name = object.get("id").map(|value| text(value, "id")).transpose()?.flatten();
+    if options.plain {
+        builder.end(&About { name: name.as_deref(), line, ..About::default() }, steps);
+        return Ok(());
+    }
     let label_key = options.label.as_deref().unwrap_or("label");
     let label = match object.get(label_key) {
         // The key that the user named may hold a label for each step.
@@ -68,7 +73,6 @@ fn take(object: &Map<String, Value>, options: &SeriesOptions, builder: &mut Buil
     let split_key = options.split.as_deref().unwrap_or("split");
     let split = object.get(split_key).map(|value| text(value, split_key)).transpose()?;
     let part = split.map(|split| part_of(split.unwrap_or_default().trim())).transpose()?;
-    let name = object.get("id").map(|value| text(value, "id")).transpose()?.flatten();
     builder.end(&About { label: label.as_deref(), part, name: name.as_deref(), line }, steps);
     Ok(())
 }

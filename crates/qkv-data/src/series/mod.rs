@@ -6,7 +6,7 @@
 //!
 //! - **CSV, TSV or Parquet** in long form: a row for each step. The column `series`, `sequence` or `id` says which sequence a
 //!   step is of; the steps of one follow each other. Without it, the file is one sequence. The columns `label` (or `class`,
-//!   `category`, `target`) and `split` are what they are called; all others are numbers, unless [`SeriesOptions::columns`] or
+//!   `category`, `target`, `y`) and `split` are what they are called; all others are numbers, unless [`SeriesOptions::columns`] or
 //!   [`SeriesOptions::ignore`] say otherwise.
 //! - **JSON lines**: an object for each sequence, `{"vectors": [[1.0, 2.0], [3.0, 4.0]]}` or, of one number for each step,
 //!   `{"values": [1.0, 2.0]}`. Beside it there may be `label` for the whole or `labels` for each step, `split`, and `id`.
@@ -148,6 +148,8 @@ pub struct SeriesOptions {
     pub level: LabelLevel,
     /// Whether a sequence without a label (for [`LabelLevel::Step`], without any) is an error.
     pub need_labels: bool,
+    /// Whether nothing but the numbers is wanted: labels and parts are not looked at.
+    pub plain: bool,
     /// The encoding of a text; `None` is UTF-8.
     pub encoding: Option<String>,
 }
@@ -164,6 +166,7 @@ impl Default for SeriesOptions {
             ignore: Vec::new(),
             level: LabelLevel::Set,
             need_labels: true,
+            plain: false,
             encoding: None,
         }
     }
@@ -211,7 +214,7 @@ pub fn read_series(source: impl Into<Source>, options: &SeriesOptions) -> Result
     let mut builder = Builder::new(source.name());
     let encoding = options.encoding.as_deref();
     match told {
-        Some(SeriesFormat::Npy) => npy::read(&source, &mut builder)?,
+        Some(SeriesFormat::Npy) => npy::read(&source, options, &mut builder)?,
         Some(SeriesFormat::Jsonl) => json::read(source.open(encoding)?, options, &mut builder)?,
         Some(SeriesFormat::Csv) => read_rows(&source, TableFormat::Csv, options, &mut builder)?,
         Some(SeriesFormat::Tsv) => read_rows(&source, TableFormat::Tsv, options, &mut builder)?,

@@ -6,11 +6,13 @@
 //! values, the last axis the fastest
 //! ```
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::build::{About, Builder};
+use super::{LabelLevel, SeriesOptions};
 use crate::error::{Error, Result, quote};
 use crate::listing::{ListedPart, part_named};
 use crate::numbers::finite;
@@ -52,13 +54,22 @@ pub(super) fn begins_as_npy(source: &Source) -> bool {
 }
 
 /// Reads the sequences of an array or of the arrays of a folder.
-pub(super) fn read(source: &Source, builder: &mut Builder) -> Result<()> {
+pub(super) fn read(source: &Source, options: &SeriesOptions, builder: &mut Builder) -> Result<()> {
     let Some(path) = source.path() else {
         return Err(Error::unusable(&source.name(), "cannot be read as NPY", "name a file"));
     };
     let arrays = if path.is_dir() { in_folder(path)? } else { vec![(path.to_owned(), beside(path), None)] };
     for (vectors, labels, part) in arrays {
-        read_pair(&vectors, labels.as_deref(), part, builder)?;
+        let labels = labels.filter(|_| !options.plain);
+        if labels.is_none() && options.need_labels {
+            let mend = "save them beside it as NAME-labels.npy, or y.npy beside x.npy";
+            return Err(Error::unusable(
+                &Source::from(vectors).name(),
+                "has no labels beside it, but labels are needed here",
+                mend,
+            ));
+        }
+        read_pair(&vectors, labels.as_deref(), part.filter(|_| !options.plain), options.level, builder)?;
     }
     Ok(())
 }
@@ -112,16 +123,35 @@ fn in_folder(folder: &Path) -> Result<Vec<Pair>> {
 /// The labels that stand beside an array.
 fn beside(path: &Path) -> Option<PathBuf> {
     let stem = path.file_stem()?.to_string_lossy();
-    let mut names = vec![format!("{stem}-labels.npy"), format!("{stem}_labels.npy"), "labels.npy".to_owned()];
+    let mut names = vec![format!("{stem}-labels.npy"), format!("{stem}_labels.npy")];
     for (x, y) in [('x', 'y'), ('X', 'y'), ('X', 'Y')] {
         if let Some(rest) = stem.strip_prefix(x).filter(|rest| rest.is_empty() || rest.starts_with(['_', '-'])) {
             names.push(format!("{y}{rest}.npy"));
         }
     }
+    // The labels of a folder are those of its only array.
+    if is_alone(path) {
+        names.push("labels.npy".to_owned());
+    }
     names.iter().map(|name| path.with_file_name(name)).find(|labels| labels.is_file() && labels != path)
 }
 
-fn read_pair(path: &Path, labels: Option<&Path>, part: Option<ListedPart>, builder: &mut Builder) -> Result<()> {
+/// Whether there is no other array in the folder of one, but for `labels.npy`.
+fn is_alone(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    let is_other = |name: &OsStr| Some(name) != path.file_name() && name != "labels.npy";
+    let is_array = |name: &OsStr| Path::new(name).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
+    !entries.flatten().map(|entry| entry.file_name()).any(|name| is_array(&name) && is_other(&name))
+}
+
+fn read_pair(
+    path: &Path,
+    labels: Option<&Path>,
+    part: Option<ListedPart>,
+    level: LabelLevel,
+    builder: &mut Builder,
+) -> Result<()> {
     let mut array = Array::open(path)?;
     let name = array.name.clone();
     let (sets, steps, dim) = match array.shape[..] {
@@ -139,7 +169,7 @@ fn read_pair(path: &Path, labels: Option<&Path>, part: Option<ListedPart>, build
     }
     let as_many = |what: String| Error::unusable(&name, what, "let the arrays of all parts have as many");
     builder.take_dim(dim).map_err(as_many)?;
-    let labels = labels.map(|labels| read_labels(labels, &name, sets, steps)).transpose()?;
+    let labels = labels.map(|labels| read_labels(labels, &name, [sets, steps], level)).transpose()?;
     // The file is as long as its shape says, so that this is not much more than the file.
     builder.values.reserve(sets * steps * dim);
     array.numbers(|index, number| match finite(number) {
@@ -172,12 +202,13 @@ enum Labels {
     Steps(Vec<String>),
 }
 
-fn read_labels(path: &Path, vectors: &str, sets: usize, steps: usize) -> Result<Labels> {
+fn read_labels(path: &Path, vectors: &str, [sets, steps]: [usize; 2], level: LabelLevel) -> Result<Labels> {
     let mut array = Array::open(path)?;
     let name = array.name.clone();
     let shape = array.shape.clone();
     let of_steps = match shape[..] {
-        [count] | [count, 1] if count == sets => false,
+        // Of sequences of one step it may be either.
+        [count] | [count, 1] if count == sets => steps == 1 && level == LabelLevel::Step,
         [count] if sets == 1 && count == steps => true,
         [first, second] | [first, second, 1] if first == sets && second == steps => true,
         _ => {

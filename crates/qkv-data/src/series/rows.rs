@@ -8,7 +8,7 @@ use crate::error::{Error, Result, quote};
 use crate::examples::{Refusal, Role};
 use crate::listing::ListedPart;
 use crate::numbers::single;
-use crate::tables::{Records, part_of};
+use crate::tables::{Records, USUAL_LABEL, part_of};
 
 /// The places of the columns by their roles.
 struct Places {
@@ -45,6 +45,11 @@ pub(super) fn read(mut records: Records, options: &SeriesOptions, builder: &mut 
         let refuse = |what: String, mend: &str| Err(records.refuse(line, Refusal::new(what, mend)));
         if places.series.is_some() && name.is_empty() {
             return refuse("the step is of no sequence".to_owned(), "write which one it is of");
+        }
+        let texts = places.label.into_iter().chain(places.split).chain(places.series);
+        if let Some((place, kind)) = texts.into_iter().find_map(|place| Some((place, records.nested(place)?))) {
+            let what = format!("there is {kind} in the column {}", quote(&records.names()[place]));
+            return refuse(what, "write a text or a number there");
         }
         let split = places.split.map(|place| part_of(records.field(place)));
         let part = split.transpose().map_err(|refusal| records.refuse(line, refusal))?;
@@ -94,7 +99,7 @@ impl Places {
     fn choose(records: &Records, options: &SeriesOptions) -> Result<Self> {
         let line = records.header_line();
         let role = |name, usual, column: &Option<String>| Role { name, usual, column: column.clone() };
-        let label = role("label", &["label", "class", "category", "target"], &options.label);
+        let label = role("label", &USUAL_LABEL, &options.label);
         let series = role("series", &["series", "sequence", "id"], &options.series);
         let split = role("split", &["split"], &options.split);
         let label_place = match records.place_of(&label, line) {
@@ -102,15 +107,19 @@ impl Places {
             Err(_) if !options.need_labels => None,
             found => found?,
         };
-        let (series, split) = (records.place_of(&series, line)?, records.place_of(&split, line)?);
+        let series = records.place_of(&series, line)?;
+        let split = match records.place_of(&split, line) {
+            Err(_) if options.plain => None,
+            found => found?,
+        };
         let names: Vec<&str> = records.names().iter().map(String::as_str).collect();
         let named = |given: &[String]| {
             let place = |name: &String| Role::named_among(name, &names).ok_or_else(|| records.lacks(name, line));
             given.iter().map(place).collect::<Result<Vec<usize>>>()
         };
         let mut numbers = named(&options.columns)?;
-        let ignored = named(&options.ignore)?;
         if options.columns.is_empty() {
+            let ignored = named(&options.ignore)?;
             let has_role =
                 |place: &usize| [series, label_place, split].contains(&Some(*place)) || ignored.contains(place);
             numbers = (0..names.len()).filter(|place| !has_role(place)).collect();
@@ -118,6 +127,7 @@ impl Places {
         if options.need_labels && label_place.is_none() {
             return Err(records.refuse(line, label.none_found(records.kind(), &names)));
         }
-        Ok(Self { series, label: label_place, split, numbers })
+        let wanted = |place: Option<usize>| place.filter(|_| !options.plain);
+        Ok(Self { series, label: wanted(label_place), split: wanted(split), numbers })
     }
 }

@@ -225,8 +225,8 @@ fn malformed_texts_are_refused_by_line() {
         ("a.csv", "", &plain, "there is no sequence in it"),
         ("a.csv", "x\n", &plain, "there is no sequence in it"),
         ("a.csv", "x\n1\nnan\n", &plain, "a.csv:3: \"nan\" in the column \"x\" is not a finite number"),
-        ("a.csv", "x,y\n1,\n", &plain, "a.csv:2: a number is missing in the column \"y\""),
-        ("a.csv", "x,y\n1,two\n", &plain, "a.csv:2: \"two\" in the column \"y\" is not a number"),
+        ("a.csv", "x,z\n1,\n", &plain, "a.csv:2: a number is missing in the column \"z\""),
+        ("a.csv", "x,z\n1,two\n", &plain, "a.csv:2: \"two\" in the column \"z\" is not a number"),
         ("a.csv", "x\n1\n2,3\n", &plain, "a.csv:3: expected 1 columns"),
         ("a.csv", "series,x\na,1\nb,2\na,3\n", &plain, "a.csv:4: the sequence \"a\" goes on after others"),
         ("a.csv", "series,x\n,1\n", &plain, "a.csv:2: the step is of no sequence"),
@@ -279,6 +279,38 @@ fn malformed_texts_are_refused_by_line() {
     assert!(message(set.check_dim(3)).contains("has vectors of 1 numbers, but the model was trained with 3"));
 }
 
+#[test]
+fn of_what_is_only_asked_labels_and_parts_are_not_looked_at() {
+    let plain = SeriesOptions { plain: true, columns: vec!["x".into()], ignore: vec!["time".into()], ..unlabelled() };
+    let set = text("a.csv", "run,x,label,split\na,1,p,nose\na,2,q,\n", &plain).unwrap();
+    assert_eq!((set.values(0), set.parts(), set.labels().has_none()), (&[1.0, 2.0][..], None, true));
+    let set = text("a.jsonl", "{\"values\":[1],\"label\":{},\"split\":7}", &plain).unwrap();
+    assert_eq!(set.lengths(), [1]);
+    let (_folder, path) = written(&[("a.npy", floats("(2,)", &[1.0, 2.0])), ("labels.npy", b"damaged".to_vec())]);
+    assert_eq!(read_series(&path, &plain).unwrap().lengths(), [2]);
+}
+
+#[test]
+fn labels_of_arrays_may_be_missing_and_are_those_of_one_array() {
+    let numbers = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+    let labels = npy_of(1, "<f8", "False", "(2, 1)", &numbers(&[0.5, f64::NAN]));
+    let (folder, path) = written(&[("x.npy", floats("(2, 1, 1)", &[1.0, 2.0])), ("labels.npy", labels.clone())]);
+    let set = read_series(&path, &SeriesOptions { need_labels: false, ..steps() }).unwrap();
+    assert_eq!(labels_of(&set), [Some("0.5"), None]);
+    assert!(message(read_series(&path, &SeriesOptions::default())).contains("has no label"));
+    // Of a folder with more arrays nobody knows whose they are.
+    fs::write(folder.path().join("other.npy"), floats("(2, 1, 1)", &[1.0, 2.0])).unwrap();
+    let message = message(read_series(&path, &steps()));
+    assert!(message.contains("x.npy") && message.contains("has no labels beside it"), "{message}");
+    let (folder, _) = written(&[
+        ("x_train.npy", floats("(1, 1, 1)", &[1.0])),
+        ("y_train.npy", npy_of(1, "|u1", "False", "(1,)", &[3])),
+        ("x_test.npy", floats("(1, 1, 1)", &[1.0])),
+    ]);
+    let message = self::message(read_series(folder.path(), &SeriesOptions::default()));
+    assert!(message.contains("x_test.npy") && message.contains("has no labels beside it"), "{message}");
+}
+
 proptest! {
     #[test]
     fn a_batch_is_its_sequences_and_standardised_alike(
@@ -288,7 +320,7 @@ proptest! {
         let lines: Vec<String> = sets.iter().map(|set| serde_json::json!({ "vectors": set }).to_string()).collect();
         let read = text("a.jsonl", &lines.join("\n"), &unlabelled()).unwrap();
         let csv: Vec<String> = sets.iter().enumerate().flat_map(|(name, set)| set.iter().map(move |[x, y]| format!("{name},{x},{y}"))).collect();
-        let long = text("a.csv", &format!("series,x,y\n{}\n", csv.join("\n")), &unlabelled()).unwrap();
+        let long = text("a.csv", &format!("series,x,z\n{}\n", csv.join("\n")), &unlabelled()).unwrap();
         prop_assert_eq!(&read.values, &long.values);
         prop_assert_eq!(&read.offsets, &long.offsets);
         let indices: Vec<usize> = order.iter().map(|index| index.index(sets.len())).collect();

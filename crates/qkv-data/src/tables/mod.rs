@@ -64,12 +64,14 @@ pub struct TableOptions {
     pub encoding: Option<String>,
     /// Whether a row without any label is an error. If not, the columns of labels may be missing altogether.
     pub need_labels: bool,
+    /// Whether nothing but the features is wanted: no column is one of parts, whatever it is called.
+    pub plain: bool,
 }
 
 impl Default for TableOptions {
     /// For training: any format, labels needed.
     fn default() -> Self {
-        Self { format: None, labels: Vec::new(), split: None, encoding: None, need_labels: true }
+        Self { format: None, labels: Vec::new(), split: None, encoding: None, need_labels: true, plain: false }
     }
 }
 
@@ -129,9 +131,10 @@ pub fn read_table(source: impl Into<Source>, options: &TableOptions) -> Result<T
     };
     while let Some(line) = records.next_record()? {
         if roles.known < records.names().len() {
+            let line = if records.may_lack() { line } else { records.header_line() };
             roles.choose(&records, options, line)?;
         }
-        table.push(&records, &roles, line)?;
+        table.push(&records, &roles, options.need_labels, line)?;
     }
     if table.is_empty() {
         return Err(Error::unusable(
@@ -158,7 +161,7 @@ pub fn read_table(source: impl Into<Source>, options: &TableOptions) -> Result<T
     let mut is_there = roles.labels.iter().map(|(_, place)| place.is_some());
     table.labels.retain(|_| is_there.next().unwrap_or_default());
     table.split = roles.split.and_then(name_of);
-    if roles.split.is_none() && options.split.is_some() {
+    if roles.split.is_none() && options.split.is_some() && !options.plain {
         return Err(records.lacks(options.split.as_deref().unwrap_or_default(), records.header_line()));
     }
     Ok(table)
@@ -197,7 +200,7 @@ impl Roles {
     }
 
     /// Chooses again when there are more columns: of JSON another may be the likelier one, but what has been taken for the
-    /// label stays it.
+    /// label stays it. What is not there is missed on the line of the header, where there is one.
     fn choose(&mut self, records: &Records, options: &TableOptions, line: usize) -> Result<()> {
         for (role, place) in self.labels.iter_mut().filter(|(_, place)| place.is_none()) {
             *place = match records.place_of(role, line) {
@@ -206,7 +209,7 @@ impl Roles {
                 found => found?,
             };
         }
-        if self.split.is_none() {
+        if self.split.is_none() && !options.plain {
             self.split = records.place_of(&self.split_role, line)?;
         }
         self.known = records.names().len();
@@ -224,7 +227,7 @@ pub(crate) fn part_of(given: &str) -> std::result::Result<ListedPart, Refusal> {
 }
 
 impl Table {
-    fn push(&mut self, records: &Records, roles: &Roles, line: usize) -> Result<()> {
+    fn push(&mut self, records: &Records, roles: &Roles, needs_labels: bool, line: usize) -> Result<()> {
         for name in records.names().iter().skip(self.columns.len()) {
             let ends = vec![0; self.lines.len()];
             self.columns.push(Column { name: name.clone(), ends, ..Column::default() });
@@ -235,6 +238,11 @@ impl Table {
             if let Some(kind) = records.nested(place) {
                 column.nested.get_or_insert((line, kind));
             }
+        }
+        let needed = roles.labels.iter().filter(|_| needs_labels).filter_map(|(_, place)| *place);
+        if let Some((place, kind)) = needed.chain(roles.split).find_map(|place| Some((place, records.nested(place)?))) {
+            let what = format!("the {} {} holds {kind}", records.kind(), quote(&records.names()[place]));
+            return Err(records.refuse(line, Refusal::new(what, "write a text or a number there, or nothing")));
         }
         for (labels, (_, place)) in self.labels.iter_mut().zip(&roles.labels) {
             labels.push(place.map(|place| records.field(place)).filter(|label| !label.is_empty()), line);
@@ -273,6 +281,11 @@ impl Table {
     fn features(&self) -> impl Iterator<Item = &Column> {
         let has_role = |name: &String| self.targets.contains(name) || Some(name) == self.split.as_ref();
         self.columns.iter().filter(move |column| !has_role(&column.name))
+    }
+
+    /// The values of each of the [`columns`](Self::columns) as they were read, beside its name.
+    pub fn values(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
+        self.features().map(|column| (column.name.as_str(), (0..self.len()).map(|row| column.value(row))))
     }
 
     /// The columns of labels that are there, in the order in which they were named.

@@ -3,13 +3,17 @@
 //! Here belongs what the values of its columns become as text. Lists and structures are no values of a table; a column of
 //! them is an error only if it is used.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
+use parquet::basic::{LogicalType, TimeUnit};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
 
 use super::records::Record;
 use crate::error::{Error, Result};
@@ -22,6 +26,8 @@ pub(super) struct ParquetRows {
     name: String,
     names: Vec<String>,
     rows: RowIter<'static>,
+    /// Whether a column is of nanoseconds since 1970, of which the library makes plain numbers.
+    nanoseconds: Vec<bool>,
     /// How many rows were read.
     read: usize,
     /// How many rows the file says that it has.
@@ -43,11 +49,12 @@ impl ParquetRows {
             let metadata = reader.metadata().file_metadata();
             let names: Vec<String> =
                 metadata.schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
+            let nanoseconds = metadata.schema().get_fields().iter().map(|field| is_of_nanoseconds(field)).collect();
             let count = usize::try_from(metadata.num_rows()).unwrap_or(0);
-            Ok((names, count, RowIter::from_file_into(Box::new(reader))))
+            Ok((names, nanoseconds, count, RowIter::from_file_into(Box::new(reader))))
         });
-        let (names, count, rows) = opened.map_err(|what| Error::unusable(&name, what, MEND))?;
-        Ok(Self { name, names, rows, read: 0, count })
+        let (names, nanoseconds, count, rows) = opened.map_err(|what| Error::unusable(&name, what, MEND))?;
+        Ok(Self { name, names, rows, nanoseconds, read: 0, count })
     }
 
     /// The names of the columns.
@@ -58,23 +65,57 @@ impl ParquetRows {
     /// Reads the next row into an empty record and says which it is, counted from one, or `None` at the end.
     pub(super) fn next_row(&mut self, record: &mut Record) -> Result<Option<usize>> {
         let rows = &mut self.rows;
-        let row = guarded(|| rows.next().transpose()).map_err(|what| Error::unusable(&self.name, what, MEND))?;
-        let Some(row) = row else {
+        let nanoseconds = &self.nanoseconds;
+        // What the library writes of a date that cannot be is a panic as well.
+        let read = guarded(|| {
+            let Some(row) = rows.next().transpose()? else { return Ok(false) };
+            take(&row, nanoseconds, record);
+            Ok(true)
+        });
+        let row = self.read + 1;
+        let is_row = read.map_err(|what| Error::unusable(&self.name, format!("row {row} {what}"), MEND))?;
+        if !is_row {
             if self.read < self.count {
                 let what = format!("ends after {} of the {} rows that it says it has", self.read, self.count);
                 return Err(Error::unusable(&self.name, what, MEND));
             }
             return Ok(None);
-        };
+        }
         self.read += 1;
-        take(&row, record);
         Ok(Some(self.read))
     }
 }
 
+fn is_of_nanoseconds(field: &Type) -> bool {
+    let unit = |logical: LogicalType| matches!(logical, LogicalType::Timestamp(time) if time.unit == TimeUnit::NANOS);
+    field.is_primitive() && field.get_basic_info().logical_type_ref().cloned().is_some_and(unit)
+}
+
+thread_local! {
+    /// Whether a panic on this thread is waited for, and is not to be told.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets panics that are waited for come without a word; others are told as before.
+fn keep_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !IS_GUARDED.get() {
+                told(panic);
+            }
+        }));
+    });
+}
+
 /// What the library says on one line. What makes it panic, as a damaged file may, is an error as well.
 fn guarded<T>(read: impl FnOnce() -> std::result::Result<T, ParquetError>) -> std::result::Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(read)) {
+    keep_quiet();
+    IS_GUARDED.set(true);
+    let read = catch_unwind(AssertUnwindSafe(read));
+    IS_GUARDED.set(false);
+    match read {
         Ok(Ok(read)) => Ok(read),
         Ok(Err(error)) => {
             let said: String = error.to_string().chars().take(200).collect();
@@ -84,7 +125,7 @@ fn guarded<T>(read: impl FnOnce() -> std::result::Result<T, ParquetError>) -> st
     }
 }
 
-fn take(row: &Row, record: &mut Record) {
+fn take(row: &Row, nanoseconds: &[bool], record: &mut Record) {
     for (place, (_, field)) in row.get_column_iter().enumerate() {
         match field {
             Field::Null => {}
@@ -92,7 +133,12 @@ fn take(row: &Row, record: &mut Record) {
             Field::Byte(value) => record.set(place, value),
             Field::Short(value) => record.set(place, value),
             Field::Int(value) => record.set(place, value),
+            Field::Long(value) if nanoseconds.get(place) == Some(&true) => {
+                record.set(place, Field::TimestampMicros(value.div_euclid(1000)));
+            }
             Field::Long(value) => record.set(place, value),
+            // (the library writes 1. for a decimal without a fraction)
+            Field::Decimal(_) => record.set(place, field.to_string().trim_end_matches('.')),
             Field::UByte(value) => record.set(place, value),
             Field::UShort(value) => record.set(place, value),
             Field::UInt(value) => record.set(place, value),
@@ -108,7 +154,7 @@ fn take(row: &Row, record: &mut Record) {
             },
             Field::Group(_) | Field::MapInternal(_) => record.set_nested(place, "an object"),
             Field::ListInternal(_) => record.set_nested(place, "an array"),
-            // Decimals, dates and times write themselves.
+            // Dates and times write themselves.
             other => record.set(place, other),
         }
     }

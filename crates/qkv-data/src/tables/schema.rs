@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Column, Table};
 use crate::error::{Error, Result, nearest, quote};
 use crate::examples::{Role, listed};
-use crate::numbers::{Moments, finite, is_missing, not_finite};
+use crate::numbers::{DOUBLE, Moments, finite, is_missing, not_finite};
 
 /// The rows of the embedding that every column has before those of its categories: one for a value (of numbers) or for
 /// categories that training has not seen, and one for missing values.
@@ -95,8 +95,11 @@ impl TryFrom<SchemaParts> for TableSchema {
 
     fn try_from(SchemaParts { features, targets }: SchemaParts) -> std::result::Result<Self, String> {
         let names: HashSet<&str> = features.iter().map(|feature| feature.name.as_str()).collect();
-        if features.is_empty() || names.len() < features.len() {
-            return Err("there is no column, or one twice".to_owned());
+        if features.is_empty() {
+            return Err("there is no column left to look at".to_owned());
+        }
+        if names.len() < features.len() {
+            return Err("a column stands there twice".to_owned());
         }
         let (mut starts, mut category_rows) = (vec![0], Vec::new());
         let mut end = 0_u32;
@@ -131,10 +134,8 @@ pub struct UnseenCategory {
     pub column: String,
     /// The category.
     pub category: String,
-    /// The line where it stands first.
-    pub line: usize,
-    /// How often it stands there.
-    pub count: usize,
+    /// The rows where it stands, and the line of each.
+    pub places: Vec<(usize, usize)>,
 }
 
 impl TableSchema {
@@ -251,10 +252,10 @@ impl TableSchema {
                 FeatureKind::Category { .. } => *ids.get(value).unwrap_or_else(|| {
                     let at = *unseen_places.entry(value).or_insert_with(|| {
                         let (column, category) = (column.name.clone(), value.to_owned());
-                        unseen.push(UnseenCategory { column, category, line, count: 0 });
+                        unseen.push(UnseenCategory { column, category, places: Vec::new() });
                         unseen.len() - 1
                     });
-                    unseen[at].count += 1;
+                    unseen[at].places.push((row, line));
                     &self.starts[place]
                 }),
             };
@@ -323,7 +324,7 @@ fn kind_of(
         for (row, value) in values() {
             moments.add(number_of(table, column, value, table.lines[row])?);
         }
-        return Ok(FeatureKind::Number { mean: moments.mean(), deviation: moments.deviation() });
+        return Ok(FeatureKind::Number { mean: moments.mean(), deviation: moments.deviation(DOUBLE) });
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     values().for_each(|(_, value)| *counts.entry(value).or_default() += 1);

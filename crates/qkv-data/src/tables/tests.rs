@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
-use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
@@ -129,7 +129,7 @@ fn a_schema_says_what_columns_are() {
     assert_eq!((names.len(), schema.row_name(16)), (16, None));
     let (encoded, unseen) = schema.encode(&table).unwrap();
     assert_eq!(encoded.batch(&[2]).scales[..], [998.0, 0.0, 0.0, 0.0, 0.0]);
-    let expected = UnseenCategory { column: "mixed".into(), category: "2".into(), line: 4, count: 1 };
+    let expected = UnseenCategory { column: "mixed".into(), category: "2".into(), places: vec![(2, 4)] };
     assert_eq!(unseen, [expected]);
     let ignore = SchemaOptions { ignore: vec!["n".into(), "empty".into()], min_count: 2, ..options };
     let schema = TableSchema::fit(&table, &[0, 1, 2], &ignore).unwrap();
@@ -170,7 +170,7 @@ fn malformed_tables_are_refused_by_line() {
             "a.csv",
             "a,labels\n1,2\n",
             &named("lables"),
-            "a.csv:2: there is no column \"lables\" (data.label); did you mean",
+            "a.csv:1: there is no column \"lables\" (data.label); did you mean",
         ),
         ("a.csv", "a,label\n1,2\n1,\n", &needed, "a.csv:3: there is no label"),
         ("a.csv", "a,label\n1,2\n1\n", &needed, "a.csv:3: expected 2 columns"),
@@ -178,6 +178,9 @@ fn malformed_tables_are_refused_by_line() {
         ("a.jsonl", "{\"a\":1,\"label\":2}\n\n{\"a\":2}\n", &needed, "a.jsonl:3: there is no label"),
         ("a.jsonl", "{\"a\":1}\n{\"a\":2}\n", &needed, "no key has a usual name of a label"),
         ("a.jsonl", "{\"a\":1}\n{\"a\":2\n", &needed, "a.jsonl:2: this is not valid JSON"),
+        ("a.jsonl", "{\"a\":1,\"label\":[2]}\n", &needed, "a.jsonl:1: the key \"label\" holds an array"),
+        ("a.jsonl", "{\"a\":1,\"label\":2,\"split\":{}}\n", &needed, "a.jsonl:1: the key \"split\" holds an object"),
+        ("a.csv", "a,label\n1,x\n1,NA\n", &needed, "a.csv:3: there is no label"),
         ("a.parquet", "PAR1", &needed, "cannot be read as Parquet"),
         ("a.parquet", "a,b\n", &needed, "cannot be read as Parquet"),
     ] {
@@ -208,7 +211,7 @@ fn values_of_no_use_are_refused_by_line_and_missing_ones_are_not() {
     let unknown = SchemaOptions { ignore: vec!["bb".into()], ..SchemaOptions::default() };
     assert!(message(TableSchema::fit(&train, &[0], &unknown)).contains("no column \"bb\" (data.ignore)"));
     let nothing = SchemaOptions { ignore: vec!["a".into(), "b".into()], ..SchemaOptions::default() };
-    assert!(message(TableSchema::fit(&train, &[0], &nothing)).contains("there is no column"));
+    assert!(message(TableSchema::fit(&train, &[0], &nothing)).contains("there is no column left to look at"));
     let (_folder, path) = written("a.jsonl", "{\"a\":1,\"label\":2}\n{\"a\":1,\"b\":[2],\"label\":2}\n");
     let nested = read_table(&path, &TableOptions::default()).unwrap();
     assert!(
@@ -237,14 +240,70 @@ fn a_damaged_parquet_file_is_an_error_of_one_line() {
     }
 }
 
+/// A Parquet file of a date, a decimal and a moment in each row.
+fn dated_file(path: &Path, rows: &[(i32, i32, i64)]) {
+    let schema = "message t { required int32 day (DATE); required int32 price (DECIMAL(5,0)); \
+                  required int64 at (TIMESTAMP(NANOS,true)); }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for column in 0..2 {
+        let values: Vec<i32> = rows.iter().map(|row| [row.0, row.1][column]).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int32Type>().write_batch(&values, None, None).unwrap();
+        column.close().unwrap();
+    }
+    let mut column = group.next_column().unwrap().unwrap();
+    let moments: Vec<i64> = rows.iter().map(|row| row.2).collect();
+    column.typed::<Int64Type>().write_batch(&moments, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn dates_are_texts_and_one_that_cannot_be_is_an_error_of_its_row() {
+    let (_folder, path) = written("a.parquet", "");
+    let plain = TableOptions { need_labels: false, ..TableOptions::default() };
+    dated_file(&path, &[(1, 120, 1_500_000_000)]);
+    let table = read_table(&path, &plain).unwrap();
+    let values: Vec<Vec<String>> = table.values().map(|(_, values)| values.map(str::to_owned).collect()).collect();
+    assert_eq!(values, [["1970-01-02"], ["120"], ["1970-01-01 00:00:01.500000 +00:00"]]);
+    dated_file(&path, &[(1, 1, 1), (i32::MAX, 1, 1)]);
+    assert!(message(read_table(&path, &plain)).contains("row 2 cannot be read as Parquet"));
+    let whole = fs::read(&path).unwrap();
+    for place in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0x55;
+        fs::write(&path, &damaged).unwrap();
+        let _ = read_table(&path, &plain).map_err(|error| message::<()>(Err(error)));
+    }
+}
+
+#[test]
+fn a_column_called_split_is_looked_at_where_no_part_is_asked_for() {
+    let (_folder, path) = written("a.csv", "split,n\n7,1\n");
+    let plain = TableOptions { need_labels: false, plain: true, ..TableOptions::default() };
+    assert_eq!(read_table(&path, &plain).unwrap().columns().collect::<Vec<_>>(), ["split", "n"]);
+}
+
+#[test]
+fn numbers_far_from_zero_are_told_apart() {
+    let table = table("n,label\n10000000000,a\n10000000001,b\n");
+    let schema = TableSchema::fit(&table, &[0, 1], &SchemaOptions::default()).unwrap();
+    assert_eq!(schema.encode(&table).unwrap().0.batch(&[0, 1]).scales[..], [-1.0, 1.0]);
+}
+
 #[test]
 fn a_damaged_schema_is_refused() {
+    let sound = r#"{"features":[{"name":"a","kind":"category","categories":["x"]}],"targets":[]}"#;
+    assert!(serde_json::from_str::<TableSchema>(sound).is_ok());
     for json in [
-        r#"{"features":[],"target":null}"#,
-        r#"{"features":[{"name":"a","kind":"number","mean":0.0,"deviation":0.0}],"target":null}"#,
-        r#"{"features":[{"name":"a","kind":"category","categories":["x","x"]}],"target":null}"#,
-        r#"{"features":[{"name":"a","kind":"category","categories":[]},{"name":"a","kind":"category","categories":[]}],"target":null}"#,
-        r#"{"features":[{"name":"a","kind":"other"}],"target":null}"#,
+        r#"{"features":[],"targets":[]}"#,
+        r#"{"features":[{"name":"a","kind":"number","mean":0.0,"deviation":0.0}],"targets":[]}"#,
+        r#"{"features":[{"name":"a","kind":"category","categories":["x","x"]}],"targets":[]}"#,
+        r#"{"features":[{"name":"a","kind":"category","categories":[]},{"name":"a","kind":"category","categories":[]}],"targets":[]}"#,
+        r#"{"features":[{"name":"a","kind":"other"}],"targets":[]}"#,
     ] {
         assert!(serde_json::from_str::<TableSchema>(json).is_err(), "{json}");
     }

@@ -102,7 +102,7 @@ impl Answers {
     /// As for [`Answers::build`], of any of them.
     pub(super) fn of(task: Task, columns: &[String], examples: &Examples) -> Result<Self> {
         match examples.targets.is_empty() {
-            true => Self::build(task, &examples.labelled, &examples.name),
+            true => Self::build(task, &examples.labelled, (&examples.name, examples.sets.noun())),
             false => several::targets(task, columns, examples).map(Self::Several),
         }
     }
@@ -116,20 +116,20 @@ impl Answers {
             return several::known(targets, examples).map(|(known, told)| (Wanted::Several(known), told));
         }
         let (wanted, unseen) = self.wanted(&examples.labelled, &examples.name)?;
-        Ok((wanted, unseen_warnings(&unseen, &examples.name).collect()))
+        Ok((wanted, unseen_warnings(&unseen, (&examples.name, examples.sets.noun())).collect()))
     }
 
-    /// What there is to be learned from `texts`, which messages call `name`.
+    /// What there is to be learned from `texts`, which messages call `name`, and each of them a `noun`.
     ///
     /// # Errors
     /// If all texts have the same label, or a label is no number where a number is to be learned.
-    pub(super) fn build(task: Task, texts: &[LabelledText], name: &str) -> Result<Self> {
+    pub(super) fn build(task: Task, texts: &[LabelledText], (name, noun): (&str, &str)) -> Result<Self> {
         if task == Task::Regress {
-            return scale(&numbers(texts, name)?, name).map(Self::Numbers);
+            return scale(&numbers(texts, name)?, (name, noun)).map(Self::Numbers);
         }
         let labels = Labels::build(texts.iter().filter_map(|text| text.label.as_ref()));
         match labels.len() {
-            0 | 1 => Err(same(name, labels.name(0).unwrap_or_default())),
+            0 | 1 => Err(same((name, noun), labels.name(0).unwrap_or_default())),
             _ => Ok(Self::Classes(labels)),
         }
     }
@@ -215,17 +215,23 @@ impl Answers {
 }
 
 /// Warnings of labels that count as wrong, whatever the model says.
-pub(super) fn unseen_warnings<'a>(unseen: &'a [UnseenLabel], name: &'a str) -> impl Iterator<Item = String> + 'a {
+pub(super) fn unseen_warnings<'a>(
+    unseen: &'a [UnseenLabel],
+    (name, noun): (&'a str, &'a str),
+) -> impl Iterator<Item = String> + 'a {
     unseen.iter().map(move |UnseenLabel { label, line, count }| {
-        let texts = if *count == 1 { "text counts" } else { "texts count" };
-        format!("{name}:{line}: label `{label}` never occurs in training; its {count} {texts} as wrong")
+        let count = match count {
+            1 => format!("1 {} counts", noun.trim_end_matches('s')),
+            _ => format!("{count} {noun} count"),
+        };
+        format!("{name}:{line}: label `{label}` never occurs in training; its {count} as wrong")
     })
 }
 
-fn scale(numbers: &[f64], name: &str) -> Result<Scale> {
+fn scale(numbers: &[f64], (name, noun): (&str, &str)) -> Result<Scale> {
     let first = numbers.first().copied().unwrap_or_default();
     if numbers.iter().all(|number| *number == first) {
-        return Err(same(name, &first.to_string()));
+        return Err(same((name, noun), &first.to_string()));
     }
     let (mean, deviation) = mean_and_deviation(numbers);
     match mean.is_finite() && deviation.is_finite() && deviation > 0.0 {
@@ -236,9 +242,9 @@ fn scale(numbers: &[f64], name: &str) -> Result<Scale> {
     }
 }
 
-fn same(name: &str, label: &str) -> Error {
+fn same((name, noun): (&str, &str), label: &str) -> Error {
     Error::Training(format!(
-        "{name}: every text that is trained on has the same label, `{label}`: there is nothing to learn; is data.label the right column?"
+        "{name}: all {noun} that are trained on have the same label, `{label}`: there is nothing to learn; is data.label the right column?"
     ))
 }
 
@@ -258,12 +264,12 @@ mod tests {
 
     #[test]
     fn unknown_labels_are_numbered_behind_the_known_ones() {
-        let answers = Answers::build(Task::Classify, &texts(&["b", "a", "b"]), "train").expect("labels");
+        let answers = Answers::build(Task::Classify, &texts(&["b", "a", "b"]), ("train", "texts")).expect("labels");
         assert_eq!(answers.outputs(), 2);
         let (wanted, unseen) = answers.wanted(&texts(&["z", "a", "y", "z", "b"]), "dev").expect("known");
         let names = ["a", "b", "z", "y"].map(String::from).to_vec();
         assert_eq!(wanted, Wanted::Classes { ids: vec![2, 0, 3, 2, 1], names });
-        let warnings: Vec<String> = unseen_warnings(&unseen, "dev").collect();
+        let warnings: Vec<String> = unseen_warnings(&unseen, ("dev", "texts")).collect();
         assert_eq!(
             warnings,
             [
@@ -278,18 +284,25 @@ mod tests {
     #[test]
     fn what_is_all_the_same_cannot_be_learned() {
         for (task, labels) in [(Task::Classify, ["x", "x"]), (Task::Regress, ["0.1", "0.10"])] {
-            let error = Answers::build(task, &texts(&labels), "train").expect_err("the same").to_string();
-            assert!(error.starts_with("train: every text") && error.contains(&format!("`{}`", labels[0])), "{error}");
+            let error = Answers::build(task, &texts(&labels), ("train", "rows")).expect_err("the same").to_string();
+            assert!(
+                error.starts_with("train: all rows that") && error.contains(&format!("`{}`", labels[0])),
+                "{error}"
+            );
         }
-        let error = Answers::build(Task::Regress, &texts(&["1", "one"]), "train").expect_err("no number").to_string();
+        let error = Answers::build(Task::Regress, &texts(&["1", "one"]), ("train", "texts"))
+            .expect_err("no number")
+            .to_string();
         assert!(error.starts_with("train:11: the label \"one\""), "{error}");
-        let error = Answers::build(Task::Regress, &texts(&["1e308", "-1e308"]), "train").expect_err("too far");
+        let error =
+            Answers::build(Task::Regress, &texts(&["1e308", "-1e308"]), ("train", "texts")).expect_err("too far");
         assert!(error.to_string().contains("another unit"), "{error}");
     }
 
     #[test]
     fn numbers_come_back_from_their_scale() {
-        let answers = Answers::build(Task::Regress, &texts(&["1000", "3000", "2000"]), "train").expect("numbers");
+        let answers =
+            Answers::build(Task::Regress, &texts(&["1000", "3000", "2000"]), ("train", "texts")).expect("numbers");
         let Answers::Numbers(scale) = answers else { panic!("{answers:?}") };
         assert_eq!((scale.standard(2000.0), scale.standard(3000.0)), (0.0, 1.0));
         for number in [-7.25, 0.0, 1999.5] {
@@ -303,7 +316,7 @@ mod tests {
     #[test]
     fn answers_survive_json_and_damage_is_refused() {
         for (task, labels) in [(Task::Classify, ["x", "y"]), (Task::Regress, ["0.1", "0.3"])] {
-            let answers = Answers::build(task, &texts(&labels), "train").expect("answers");
+            let answers = Answers::build(task, &texts(&labels), ("train", "texts")).expect("answers");
             let read = Answers::from_json(task, &answers.to_json()).expect("read");
             assert_eq!(answers.to_json(), read.to_json());
             let other = if task == Task::Regress { Task::Classify } else { Task::Regress };

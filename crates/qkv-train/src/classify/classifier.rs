@@ -15,7 +15,7 @@ use super::model::{ClassifyModel, ClassifySizes};
 use super::several::{Target, ranges};
 use super::task::labelled_options;
 use crate::error::Result;
-use crate::input::{Examples, Reader, Sets, Units, Wants, nouns};
+use crate::input::{Examples, Parting, Reader, Sets, Units, Wants, nouns};
 use crate::longest::check_longest;
 use crate::model::{FileKind, Judgement};
 use crate::model_dir::ModelDir;
@@ -27,6 +27,7 @@ use crate::recipe::{InputKind, Recipe, Task};
 pub struct Classifier {
     recipe: Recipe,
     reader: Reader,
+    parting: Option<Parting>,
     answers: Answers,
     model: ClassifyModel,
 }
@@ -53,11 +54,12 @@ impl Classifier {
         let broken = |e: String| dir.broken("vocab.json", &e);
         let vocab: Value = serde_json::from_slice(&dir.read("vocab.json")?).map_err(|e| broken(e.to_string()))?;
         let reader = Reader::from_json(&recipe, &vocab).map_err(broken)?;
+        let parting = Parting::from_json(&vocab).map_err(broken)?;
         let answers = Answers::from_json(recipe.model.task, &vocab).map_err(broken)?;
         let sizes = ClassifySizes { input: reader.sizes(), outputs: answers.outputs() };
         let model = ClassifyModel::new(&recipe, &sizes, &Init::new(0, &Device::flex()));
         let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
-        Ok(Self { recipe, reader, answers, model: model.valid() })
+        Ok(Self { recipe, reader, parting, answers, model: model.valid() })
     }
 
     /// The recipe it was trained by.
@@ -109,7 +111,8 @@ impl Classifier {
             warnings.extend(unknown_warning(data, unknown_texts(&encoded), texts.len()));
             Examples::new(texts, Sets::Texts(encoded), data)
         } else {
-            self.reader.read(&self.recipe, data, part, Wants::Labels)?
+            let part = (part, self.parting.as_ref());
+            self.reader.read_parted(&kind.of(&self.recipe), data, part, Wants::Labels)?
         };
         let (wanted, told) = self.answers.wanted_of(&examples)?;
         check_longest(&self.recipe, data, 0, examples.sets.lengths())?;
@@ -165,11 +168,7 @@ impl Classifier {
 
     /// How files are read, or the part `part` of what the program carries.
     fn options(&self, kind: FileKind, part: Part) -> Result<LabelledOptions> {
-        let mut recipe = self.recipe.clone();
-        // The format of the training data says nothing of this file's; its encoding is likely to be.
-        recipe.data.format = kind.format.map(str::to_string);
-        recipe.data.encoding = kind.encoding.map(str::to_string).or(recipe.data.encoding);
-        labelled_options(&recipe, part)
+        labelled_options(&kind.of(&self.recipe), part)
     }
 
     /// How files are read of which nothing but the texts is wanted, without blank lines.

@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn judged(task: Task, train: &[&str], wanted: &[&str], outputs: &[f32]) -> (Reached, Vec<(&'static str, f64)>) {
-        let answers = Answers::build(task, &texts(train), "train").expect("answers");
+        let answers = Answers::build(task, &texts(train), ("train", "texts")).expect("answers");
         let (wanted, _) = answers.wanted(&texts(wanted), "dev").expect("wanted");
         let reached = judge(outputs, &answers, &wanted);
         let metrics = reached.metrics.clone();
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn each_group_is_judged_by_itself_and_what_is_in_none_is_left_out() {
-        let answers = Answers::build(Task::Classify, &texts(&["a", "b", "c"]), "train").expect("answers");
+        let answers = Answers::build(Task::Classify, &texts(&["a", "b", "c"]), ("train", "texts")).expect("answers");
         let (wanted, _) = answers.wanted(&texts(&["a", "b", "c", "z", "a"]), "test").expect("wanted");
         let [a, b] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]];
         let outputs = [a, a, b, a, a].concat();
@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn numbers_are_judged_by_group_as_well() {
-        let answers = Answers::build(Task::Regress, &texts(&["100", "200", "300"]), "train").expect("answers");
+        let answers =
+            Answers::build(Task::Regress, &texts(&["100", "200", "300"]), ("train", "texts")).expect("answers");
         let (wanted, _) = answers.wanted(&texts(&["100", "400"]), "test").expect("wanted");
         let groups = [1, 2].map(|from| Some(Group { by: "by_distance", from, to: from }));
         let detail = by_group(&[-2.0, 2.0], &answers, &wanted, &groups).expect("groups");

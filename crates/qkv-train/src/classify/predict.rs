@@ -37,7 +37,7 @@ impl Classifier {
         watch: Watch,
     ) -> Result<Predicted> {
         if self.recipe().input.kind != InputKind::Text {
-            return self.predict_files(source, style, out, stop, watch);
+            return self.predict_files((source, kind), style, out, stop, watch);
         }
         let (name, options) = (source.to_string(), self.prediction_options(kind)?);
         let guessed = options.format.is_none();
@@ -87,14 +87,15 @@ impl Classifier {
     /// The same for pictures or recordings: each is called by the name of its file.
     fn predict_files(
         &self,
-        source: &str,
+        (source, kind): (&str, FileKind),
         style: Style,
         out: &mut dyn Write,
         stop: &AtomicBool,
         watch: Watch,
     ) -> Result<Predicted> {
         let mut done = Predicted::default();
-        for examples in self.reader().pieces(self.recipe(), source)? {
+        let recipe = kind.of(self.recipe());
+        for examples in self.reader().pieces(&recipe, source)? {
             let examples = examples?;
             done.tell(&examples.warnings);
             let lengths = examples.sets.lengths();

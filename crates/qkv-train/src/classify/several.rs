@@ -81,7 +81,7 @@ pub(super) fn targets(task: Task, columns: &[String], examples: &Examples) -> Re
                 "{name}: no example that is trained on has a value there: take it out of data.label"
             )));
         }
-        Ok(Target { name: column.clone(), answers: Answers::build(task, &labelled, &name)? })
+        Ok(Target { name: column.clone(), answers: Answers::build(task, &labelled, (&name, examples.sets.noun()))? })
     };
     columns.iter().enumerate().map(target).collect()
 }
@@ -98,7 +98,7 @@ pub(super) fn known(targets: &[Target], examples: &Examples) -> Result<(Vec<Know
         let wanted = match &target.answers {
             _ if !places.is_empty() => {
                 let (wanted, unseen) = target.answers.wanted(&labelled, &name)?;
-                told.extend(unseen_warnings(&unseen, &name));
+                told.extend(unseen_warnings(&unseen, (&name, examples.sets.noun())));
                 wanted
             }
             Answers::Classes(labels) => Wanted::Classes { ids: Vec::new(), names: labels.names().to_vec() },

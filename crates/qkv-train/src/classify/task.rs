@@ -9,7 +9,7 @@ use qkv_data::builtin::{Part, RecallOptions};
 use qkv_data::{LabelledFormat, LabelledOptions, LabelledText, Source, carve, plan_epoch, read_labelled};
 use qkv_nn::layers::{Init, Pass};
 use qkv_nn::ops::{CrossEntropyOptions, cross_entropy, gather_sum};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::answers::{Answers, Wanted};
 use super::judge::{judge, outputs};
@@ -17,7 +17,7 @@ use super::model::{ClassifyModel, ClassifySizes};
 use super::several;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::input::{Data, Examples, Reader, Sets, Units, Wants, check_lengths, noun, nouns};
+use crate::input::{Data, Examples, Parting, Reader, Sets, Units, Wants, check_lengths, noun, nouns};
 use crate::memory;
 use crate::recipe::{ClassWeights, InputKind, Metric, Recipe, Task as Kind, Words};
 use crate::run::{Count, Prepared};
@@ -29,6 +29,7 @@ use crate::trainer::{Criterion, Scores, Task};
 pub struct ClassifyTask {
     recipe: Recipe,
     reader: Reader,
+    parting: Option<Parting>,
     answers: Answers,
     sizes: ClassifySizes,
     train: Sets,
@@ -89,14 +90,14 @@ impl ClassifyTask {
             Examples::new(texts.to_vec(), sets, name)
         };
         let (train, dev) = (examples(train_name, train), examples(dev_name, dev));
-        Self::from_prepared(recipe, Data { reader: Reader::Texts(units), train, dev })
+        Self::from_prepared(recipe, Data { reader: Reader::Texts(units), train, dev, parting: None })
     }
 
     /// The same from examples of any kind.
     ///
     /// # Errors
     /// As for [`ClassifyTask::from_texts`].
-    fn from_prepared(recipe: &Recipe, Data { reader, train, dev }: Data) -> Result<Self> {
+    fn from_prepared(recipe: &Recipe, Data { reader, train, dev, parting }: Data) -> Result<Self> {
         let mut recipe = recipe.clone();
         if recipe.model.task == Kind::Regress && recipe.input.kind != InputKind::Text {
             check_numbers(&recipe, &train)?;
@@ -135,6 +136,7 @@ impl ClassifyTask {
         Ok(Self {
             recipe,
             reader,
+            parting,
             answers,
             sizes,
             train: train.sets,
@@ -302,17 +304,20 @@ impl Prepared for ClassifyTask {
     }
 
     fn vocab_json(&self) -> Vec<u8> {
-        vocab_json(&self.reader, &self.answers)
+        vocab_json(&self.reader, &self.answers, self.parting.as_ref())
     }
 }
 
 /// The content of `vocab.json`.
-fn vocab_json(reader: &Reader, answers: &Answers) -> Vec<u8> {
+fn vocab_json(reader: &Reader, answers: &Answers, parting: Option<&Parting>) -> Vec<u8> {
     let mut object = Map::new();
     for part in [reader.to_json(), answers.to_json()] {
         if let Value::Object(part) = part {
             object.extend(part);
         }
+    }
+    if let Some(parting) = parting {
+        object.insert("parting".into(), json!(parting));
     }
     serde_json::to_vec(&object).expect("names and numbers")
 }

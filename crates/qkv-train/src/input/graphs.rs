@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use qkv::gather::NONE;
 use qkv_data::builtin::Part;
 use qkv_data::graphs::{GraphOptions, GraphVocabulary, Graphs, read_graphs};
-use qkv_data::molecules::{Shares, random_split};
 use qkv_data::numbers::Standard;
 use qkv_data::{LabelledText, Source};
 use qkv_nn::attention::Graph;
@@ -16,7 +15,8 @@ use super::Wants;
 use super::classes::Classes;
 use super::media::Media;
 use super::nodes::{NodeBatch, NodeSizes, padded};
-use super::reader::{Item, Purpose, Read};
+use super::parts::{Parting, column_of_parts};
+use super::reader::{Item, Purpose, Read, format_of};
 use crate::error::{Error, Result};
 use crate::recipe::{Normalise, Recipe};
 
@@ -60,7 +60,8 @@ impl GraphReader {
         let (graphs, unseen) = graphs.encode(&self.vocabulary)?;
         check_widths(&graphs)?;
         let told = |unseen: qkv_data::graphs::UnseenName| {
-            format!("{name}: {} `{}` never occurs in training ({} times here)", unseen.what, unseen.name, unseen.count)
+            let called = if unseen.name.is_empty() { "without a name".into() } else { format!("`{}`", unseen.name) };
+            format!("{name}: {} {called} never occurs in training ({} times here)", unseen.what, unseen.count)
         };
         Ok((graphs, unseen.into_iter().map(told).collect()))
     }
@@ -233,6 +234,7 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
         self_loops: data.self_loops,
         label: data.one_label().map(str::to_string),
         need_labels: asks,
+        format: format_of(recipe)?,
         split: column_of_parts(recipe),
         ignore: data.ignore.as_ref().map(|names| names.all().to_vec()).unwrap_or_default(),
         encoding: data.encoding.clone(),
@@ -273,32 +275,27 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
     Ok(Read { items, media: Media::Graphs(Arc::new(graphs), Vec::new()) })
 }
 
-/// The column that says of which part something is, if the recipe names one.
-pub(super) fn column_of_parts(recipe: &Recipe) -> Option<String> {
-    recipe.data.split.clone().filter(|split| !matches!(split.as_str(), "random" | "scaffold"))
-}
-
-/// Of one graph whose nodes have labels: which nodes are of the part `part`. `None` where there are several graphs. With
-/// `dev_elsewhere` nothing is carved off the training nodes.
+/// Of one graph whose nodes have labels: which nodes are of the part `part`, by `parting` where they are drawn. `None` where there are
+/// several graphs. With `dev_elsewhere` nothing is carved off the training nodes.
 ///
 /// # Errors
 /// If there is no such node.
-pub(super) fn nodes_of(recipe: &Recipe, graphs: &Graphs, part: Part, dev_elsewhere: bool) -> Result<Option<Vec<bool>>> {
+pub(super) fn nodes_of(
+    recipe: &Recipe,
+    graphs: &Graphs,
+    part: Part,
+    (parting, dev_elsewhere): (Option<&Parting>, bool),
+) -> Result<Option<Vec<bool>>> {
     if graphs.len() != 1 {
         return Ok(None);
     }
     let (given, name) = (graphs.node_labels(), graphs.name());
     let labelled: Vec<usize> = (0..given.len()).filter(|&node| given.get(node).is_some()).collect();
     let mut nodes = vec![false; given.len()];
-    let parts: Vec<(usize, Part)> = match graphs.node_parts() {
-        Some(parts) => labelled.iter().filter_map(|&node| Some((node, parts[node]?))).collect(),
-        None if recipe.data.split.as_deref() == Some("random") => {
-            let split = random_split(labelled.len(), Shares::default(), recipe.training.seed)?;
-            let of = |part: Part, places: Vec<usize>| places.into_iter().map(move |place| (place, part));
-            let all = of(Part::Train, split.train).chain(of(Part::Dev, split.dev)).chain(of(Part::Test, split.test));
-            all.map(|(place, part)| (labelled[place], part)).collect()
-        }
-        None => labelled.iter().map(|&node| (node, Part::Train)).collect(),
+    let parts: Vec<(usize, Part)> = match (graphs.node_parts(), parting) {
+        (Some(parts), _) => labelled.iter().filter_map(|&node| Some((node, parts[node]?))).collect(),
+        (None, Some(parting)) => labelled.iter().copied().zip(parting.of_nodes(name, labelled.len())?).collect(),
+        (None, None) => labelled.iter().map(|&node| (node, Part::Train)).collect(),
     };
     let of = |wanted: Part| parts.iter().filter(move |(_, part)| *part == wanted).map(|(node, _)| *node);
     let train: Vec<usize> = of(Part::Train).collect();
@@ -312,7 +309,7 @@ pub(super) fn nodes_of(recipe: &Recipe, graphs: &Graphs, part: Part, dev_elsewhe
         (Part::Train, Some((stay, _))) => stay.into_iter().map(|place| train[place]).collect(),
         (Part::Dev, Some((_, go))) => go.into_iter().map(|place| train[place]).collect(),
         // Who has no parts is judged as a whole, and so is a dev set of its own.
-        (Part::Test, _) if graphs.node_parts().is_none() && recipe.data.split.is_none() => labelled,
+        (Part::Test, _) if graphs.node_parts().is_none() && parting.is_none() => labelled,
         (Part::Dev, None) if of(Part::Dev).next().is_none() => train,
         _ => of(part).collect(),
     };

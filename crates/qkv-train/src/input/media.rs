@@ -52,7 +52,7 @@ pub(super) enum Media {
     Molecules(Arc<Vec<MoleculeGraph>>),
     /// As it was read, and as the schema of a model has it.
     Table(Arc<Table>),
-    Cells(Arc<EncodedTable>, Vec<String>),
+    Cells(Arc<EncodedTable>, Vec<UnseenCategory>),
     Series(Arc<SeriesSet>),
 }
 
@@ -118,12 +118,7 @@ impl Media {
             }
             (Self::Table(table), Reader::Cells(schema)) => {
                 let (cells, unseen) = schema.encode(&table)?;
-                let told = |unseen: UnseenCategory| {
-                    let UnseenCategory { column, category, line, count } = unseen;
-                    let name = table.name();
-                    format!("{name}:{line}: `{category}` of {column} never occurs in training ({count} times here)")
-                };
-                Self::Cells(Arc::new(cells), unseen.into_iter().map(told).collect())
+                Self::Cells(Arc::new(cells), unseen)
             }
             (media, _) => media,
         })

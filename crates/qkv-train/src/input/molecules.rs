@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use qkv::Offsets;
-use qkv_data::builtin::Part;
 use qkv_data::molecules::{
-    ATOM_FEATURE_COUNT, ATOM_FEATURE_WIDTH, BOND_KINDS, Molecule, MoleculeFormat, MoleculeOptions, PartIndices, Shares,
-    atom_features, bond_features, distances, random_split, read_molecules, scaffold_key, scaffold_split,
+    ATOM_FEATURE_COUNT, ATOM_FEATURE_WIDTH, BOND_KINDS, Molecule, MoleculeFormat, MoleculeItem, MoleculeOptions,
+    atom_features, bond_features, distances, read_molecules, scaffold_key,
 };
 use qkv_data::{LabelledText, Source};
 use qkv_nn::attention::Graph;
@@ -14,10 +13,10 @@ use qkv_nn::layers::{self, SparseNodes};
 use rayon::prelude::*;
 
 use super::Wants;
-use super::graphs::column_of_parts;
 use super::media::Media;
 use super::nodes::{NodeBatch, NodeSizes, side_by_side};
-use super::reader::{Item, Purpose, Read};
+use super::parts::column_of_parts;
+use super::reader::{Item, Purpose, Read, format_of};
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, Sees};
 
@@ -44,6 +43,8 @@ pub(crate) struct MoleculeGraph {
     kinds: Vec<u32>,
     /// `[atoms, atoms]`; empty where distances do not matter.
     pairs: Vec<u8>,
+    /// The scaffold, where it decides of the part; else empty.
+    scaffold: String,
 }
 
 impl MoleculeGraph {
@@ -71,7 +72,11 @@ impl MoleculeGraph {
                 pairs[bond.b * atoms + bond.a] = bucket;
             }
         }
-        Self { ids: atom_features(molecule).ids, starts, columns, kinds, pairs }
+        Self { ids: atom_features(molecule).ids, starts, columns, kinds, pairs, scaffold: String::new() }
+    }
+
+    pub(super) fn scaffold(&self) -> &str {
+        &self.scaffold
     }
 }
 
@@ -135,15 +140,13 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
         return Err(Error::Training(format!("builtin:{name}: holds no molecules: name a file of them")));
     }
     let (data, wants_labels) = (&recipe.data, purpose.wanted == Wants::Labels);
-    // Of what is only to be answered nothing is known, nor how its file is written.
-    let format = data.format.as_deref().filter(|_| wants_labels).map(str::parse::<MoleculeFormat>).transpose()?;
     let options = MoleculeOptions {
-        format,
+        format: format_of::<MoleculeFormat>(recipe)?,
         smiles: data.smiles.clone(),
         targets: data.labels().iter().filter(|_| wants_labels).cloned().collect(),
-        part: column_of_parts(recipe).filter(|_| wants_labels),
+        part: column_of_parts(recipe),
         encoding: data.encoding.clone(),
-        known: wants_labels,
+        plain: !wants_labels,
         need_targets: false,
         need_column: true,
         max_atoms: recipe.data.max_tokens,
@@ -157,32 +160,19 @@ pub(super) fn read(recipe: &Recipe, path: &str, purpose: Purpose) -> Result<Read
             return Err(Error::Training(format!("{path}: no molecule has a value of `{targets}`")));
         }
     }
-    let parts = match data.split.as_deref().filter(|_| wants_labels) {
-        Some("random") => Some(random_split(set.items.len(), Shares::default(), recipe.training.seed)?),
-        Some("scaffold") => {
-            let keys: Vec<String> = set.items.par_iter().map(|item| scaffold_key(&item.molecule)).collect();
-            Some(scaffold_split(&keys, Shares::default())?)
-        }
-        _ => None,
-    };
-    let parts = parts.map(|parts| of_each(parts, set.items.len()));
     let told = (recipe.model.sees == Sees::Distances).then_some(recipe.model.distances);
-    let graphs = set.items.par_iter().map(|item| MoleculeGraph::new(&item.molecule, told)).collect();
-    let item = |(place, item): (usize, qkv_data::molecules::MoleculeItem)| {
+    let parts_by_scaffold = wants_labels && data.split.as_deref() == Some("scaffold");
+    let graph = |item: &MoleculeItem| {
+        let scaffold = if parts_by_scaffold { scaffold_key(&item.molecule) } else { String::new() };
+        MoleculeGraph { scaffold, ..MoleculeGraph::new(&item.molecule, told) }
+    };
+    let graphs = set.items.par_iter().map(graph).collect();
+    let item = |item: MoleculeItem| {
         let mut targets = if wants_labels { item.targets } else { Vec::new() };
         let label = if targets.len() == 1 { targets.remove(0) } else { None };
         let labelled = LabelledText { text: item.smiles, label, line: item.line, group: None };
-        let part = parts.as_ref().map_or(item.part, |parts| Some(parts[place]));
-        Item { file: format!("{path}:{}", item.line), labelled, targets, part }
+        Item { file: format!("{path}:{}", item.line), labelled, targets, part: item.part }
     };
-    let items = set.items.into_iter().enumerate().map(item).collect();
+    let items = set.items.into_iter().map(item).collect();
     Ok(Read { items, media: Media::Molecules(Arc::new(graphs)) })
-}
-
-/// The part of each of so many examples.
-pub(super) fn of_each(parts: PartIndices, count: usize) -> Vec<Part> {
-    let mut all = vec![Part::Train; count];
-    parts.dev.into_iter().for_each(|place| all[place] = Part::Dev);
-    parts.test.into_iter().for_each(|place| all[place] = Part::Test);
-    all
 }

@@ -1,18 +1,19 @@
 //! From files to examples: what a model must know to read as its training data was read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use qkv::random::Key;
 use qkv_data::builtin::Part;
 use qkv_data::image::PictureOptions;
 use qkv_data::tables::TableSchema;
-use qkv_data::{EncodedSentences, LabelledText, carve};
+use qkv_data::{EncodedSentences, LabelledText};
 use serde_json::{Value, json};
 
 use super::graphs::{GraphReader, GraphSets};
 use super::media::{Asks, Media};
 use super::molecules::MoleculeSets;
+use super::parts::{Parting, carve_files, share};
 use super::pictures::vary;
 use super::rows::{SeriesReader, SeriesSets, TableSets};
 use super::sets::Album;
@@ -83,6 +84,8 @@ pub(crate) struct Data {
     pub(crate) reader: Reader,
     pub(crate) train: Examples,
     pub(crate) dev: Examples,
+    /// How the training data was parted, where nothing in it says so.
+    pub(crate) parting: Option<Parting>,
 }
 
 /// What is wanted of a picture or a recording.
@@ -134,17 +137,21 @@ impl Reader {
     /// If the recipe names no training data, it cannot be read, or an example is without what is wanted.
     pub(crate) fn prepare(recipe: &Recipe, wanted: Wants) -> Result<Data> {
         let train_path = recipe.train_path()?;
-        let read = read(recipe, train_path, &Asks::of(recipe), Purpose::training(wanted, true))?;
+        let mut read = read(recipe, train_path, &Asks::of(recipe), Purpose::training(wanted, true))?;
+        // Of one graph the dev nodes are in the same file.
+        let dev_path = recipe.dev_path()?.filter(|path| *path != train_path || !read.is_one_graph(wanted));
+        let parting = Parting::of(recipe, &read, wanted).filter(|_| dev_path.is_none());
+        if let Some(parting) = parting.as_ref().filter(|_| !read.is_one_graph(wanted)) {
+            parting.draw(recipe, train_path, &mut read)?;
+        }
         let of_part = |part| places(&read.items, part);
-        let mut train = match has_parts(&read.items) {
+        let mut train = match read.has_parts() {
             true => of_part(Part::Train),
             false => (0..read.items.len()).collect(),
         };
         if train.is_empty() {
             return Err(Error::Training(format!("{train_path}: none of its examples is of the train part")));
         }
-        // Of one graph the dev nodes are in the same file.
-        let dev_path = recipe.dev_path()?.filter(|path| *path != train_path || !read.is_one_graph(wanted));
         let dev_read = match dev_path {
             // What chooses the epoch is not what is learned from.
             Some(path) if path == train_path && of_part(Part::Dev).is_empty() => {
@@ -179,7 +186,9 @@ impl Reader {
             train = vec![0];
         }
         let nodes_of = |read: &Read, part, dev_elsewhere| match &read.media {
-            Media::Graphs(graphs, _) if wanted == Wants::Each => graphs::nodes_of(recipe, graphs, part, dev_elsewhere),
+            Media::Graphs(graphs, _) if wanted == Wants::Each => {
+                graphs::nodes_of(recipe, graphs, part, (parting.as_ref(), dev_elsewhere))
+            }
             _ => Ok(None),
         };
         let of_train = nodes_of(&read, Part::Train, dev_read.is_some())?;
@@ -201,8 +210,10 @@ impl Reader {
         let dev = match dev_read {
             None => {
                 let mut dev = reader.examples(recipe, train_path, (&read.items, &media), dev, usual)?;
-                // (they are those of the training set)
-                dev.warnings.clear();
+                if matches!(media, Media::Graphs(..)) {
+                    // (they are those of the training set)
+                    dev.warnings.clear();
+                }
                 dev
             }
             Some((path, other)) => {
@@ -210,15 +221,30 @@ impl Reader {
                 reader.examples(recipe, path, (&other.items, &media), dev, usual)?
             }
         };
-        Ok(Data { reader, train, dev })
+        Ok(Data { reader, train, dev, parting })
     }
 
-    /// Reads the examples of a file, a folder or `builtin:NAME`, of pictures or recordings: those of the part `part` where the data has
+    /// Reads the examples of a file, a folder or `builtin:NAME`, of anything but texts: those of the part `part` where the data has
     /// parts.
     ///
     /// # Errors
     /// If it cannot be read, has no such part, or an example is without what is wanted.
     pub(crate) fn read(&self, recipe: &Recipe, path: &str, part: Part, wanted: Wants) -> Result<Examples> {
+        self.read_parted(recipe, path, (part, None), wanted)
+    }
+
+    /// The same for a model whose training data was parted by `parting`: of these examples those of the part, of others that have no
+    /// parts all of them.
+    ///
+    /// # Errors
+    /// As for [`Reader::read`], and if the training data has changed.
+    pub(crate) fn read_parted(
+        &self,
+        recipe: &Recipe,
+        path: &str,
+        (part, parting): (Part, Option<&Parting>),
+        wanted: Wants,
+    ) -> Result<Examples> {
         let asks = match self {
             Self::Texts(_) => return Err(Error::Recipe(format!("{path}: this model reads texts"))),
             Self::Sounds(options) => Asks::Sounds(options.frames.clone()),
@@ -228,12 +254,27 @@ impl Reader {
             Self::Cells(schema) => Asks::Cells(Some(schema.clone())),
             Self::Rows(reader) => Asks::Rows(Some(reader.clone())),
         };
-        let read = read(recipe, path, &asks, Purpose::using(wanted, part))?;
-        let nodes = match &read.media {
-            Media::Graphs(graphs, _) if wanted == Wants::Each => graphs::nodes_of(recipe, graphs, part, false)?,
+        let mut read = read(recipe, path, &asks, Purpose::using(wanted, part))?;
+        let mut part = part;
+        let parting = match parting {
+            Some(parting) if parting.is_of(recipe, path, &read, wanted)? => Some(parting),
+            // Where nothing says which nodes are of a part, all are judged.
+            Some(_) if !read.says_parts(wanted) => {
+                part = Part::Test;
+                None
+            }
             _ => None,
         };
-        let which = match has_parts(&read.items) && wanted != Wants::Nothing {
+        if let Some(parting) = parting.filter(|_| !read.is_one_graph(wanted)) {
+            parting.draw(recipe, path, &mut read)?;
+        }
+        let nodes = match &read.media {
+            Media::Graphs(graphs, _) if wanted == Wants::Each => {
+                graphs::nodes_of(recipe, graphs, part, (parting, false))?
+            }
+            _ => None,
+        };
+        let which = match read.has_parts() && wanted != Wants::Nothing {
             true => places(&read.items, part),
             false => (0..read.items.len()).collect(),
         };
@@ -254,6 +295,10 @@ impl Reader {
         which: Vec<usize>,
         Taking { train, joins, wanted, nodes }: Taking,
     ) -> Result<Examples> {
+        let used: HashSet<usize> = match media {
+            Media::Cells(..) => which.iter().copied().collect(),
+            _ => HashSet::new(),
+        };
         let mut labelled: Vec<LabelledText> = which.iter().map(|&place| items[place].labelled.clone()).collect();
         let which_targets = which.iter().map(|&place| items[place].targets.clone()).collect();
         let sets = match (self, media) {
@@ -294,7 +339,8 @@ impl Reader {
             }
         };
         let warnings = match media {
-            Media::Graphs(_, warnings) | Media::Cells(_, warnings) => warnings.clone(),
+            Media::Graphs(_, warnings) => warnings.clone(),
+            Media::Cells(_, unseen) => rows::unseen_warnings(recipe, name, unseen, &used),
             _ => Vec::new(),
         };
         let targets = match wanted == Wants::Labels && recipe.data.labels().len() > 1 {
@@ -469,8 +515,13 @@ pub(super) struct Read {
 
 impl Read {
     /// Whether this is one graph of which some nodes are learned from, and others judge.
-    fn is_one_graph(&self, wanted: Wants) -> bool {
+    pub(super) fn is_one_graph(&self, wanted: Wants) -> bool {
         wanted == Wants::Each && matches!(&self.media, Media::Graphs(graphs, _) if graphs.len() == 1)
+    }
+
+    /// Whether it is said of the examples which part they are of.
+    pub(super) fn has_parts(&self) -> bool {
+        self.items.iter().any(|item| item.part.is_some())
     }
 }
 
@@ -501,6 +552,15 @@ impl Item {
     fn asked(&self, wanted: Wants) -> Option<&str> {
         (wanted != Wants::Texts).then_some(self.labelled.text.as_str())
     }
+}
+
+/// The format that the recipe names.
+///
+/// # Errors
+/// If there is none of that name for what is read.
+pub(super) fn format_of<F: std::str::FromStr<Err = qkv_data::Error>>(recipe: &Recipe) -> Result<Option<F>> {
+    let format = recipe.data.format.as_deref().map(str::parse::<F>).transpose();
+    format.map_err(|e| Error::Recipe(e.to_string()))
 }
 
 fn read(recipe: &Recipe, path: &str, asks: &Asks, purpose: Purpose) -> Result<Read> {
@@ -535,52 +595,7 @@ fn read_any(recipe: &Recipe, path: &str, asks: &Asks, purpose: Purpose) -> Resul
     }
 }
 
-fn has_parts(items: &[Item]) -> bool {
-    items.iter().any(|item| item.part.is_some())
-}
-
 fn places(items: &[Item], part: Part) -> Vec<usize> {
     let of_part = |place: &usize| items[*place].part.unwrap_or(Part::Train) == part;
     (0..items.len()).filter(of_part).collect()
-}
-
-/// Carves the dev part off `train`: what stays and what goes. Examples of one file, as questions about a picture, stay together.
-fn carve_files(recipe: &Recipe, items: &[Item], train: &[usize]) -> Result<(Vec<usize>, Vec<usize>)> {
-    let mut numbers: HashMap<&str, usize> = HashMap::new();
-    let mut of_files: Vec<Vec<usize>> = Vec::new();
-    for &place in train {
-        let number = *numbers.entry(items[place].file.as_str()).or_insert(of_files.len());
-        match of_files.get_mut(number) {
-            Some(places) => places.push(place),
-            None => of_files.push(vec![place]),
-        }
-    }
-    let (stay, go) = carve(of_files.len(), recipe.data.dev_fraction, recipe.training.seed)?;
-    let places = |files: Vec<usize>| files.into_iter().flat_map(|file| of_files[file].iter().copied()).collect();
-    Ok((places(stay), places(go)))
-}
-
-/// Keeps what a smaller training part is drawn from apart from other draws.
-const SHARE_STREAM: u64 = 0x5A4E;
-
-/// The share of `train` that is trained on: of each label as large a one, at least one example. Texts are no labels.
-fn share(recipe: &Recipe, items: &[Item], train: Vec<usize>, wanted: Wants) -> Vec<usize> {
-    let share = recipe.data.train_share;
-    if share >= 1.0 {
-        return train;
-    }
-    let key = Key::new(recipe.training.seed).fold(SHARE_STREAM);
-    let mut by_label: BTreeMap<Option<&str>, Vec<usize>> = Default::default();
-    for place in train {
-        let label = items[place].labelled.label.as_deref().filter(|_| wanted == Wants::Labels);
-        by_label.entry(label).or_default().push(place);
-    }
-    let mut kept = Vec::new();
-    for mut places in by_label.into_values() {
-        places.sort_by_key(|&place| (key.bits(place as u64), place));
-        let count = (places.len() as f64 * share).round().max(1.0) as usize;
-        kept.extend_from_slice(&places[..count.min(places.len())]);
-    }
-    kept.sort_unstable();
-    kept
 }

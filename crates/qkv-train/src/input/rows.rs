@@ -1,23 +1,21 @@
 //! Rows of tables as sets of columns, and series as sets of rows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use qkv::gather::NONE;
-use qkv_data::builtin::Part;
-use qkv_data::molecules::{Shares, random_split};
 use qkv_data::numbers::Standard;
 use qkv_data::series::{LabelLevel, SeriesFormat, SeriesOptions, SeriesSet, read_series};
 use qkv_data::tables::{
-    EncodedTable, SchemaOptions, Table, TableBatch, TableFormat, TableOptions, TableSchema, read_table,
+    EncodedTable, SchemaOptions, Table, TableBatch, TableFormat, TableOptions, TableSchema, UnseenCategory, read_table,
 };
 use qkv_data::{LabelledText, Source};
 use serde::{Deserialize, Serialize};
 
 use super::classes::Classes;
-use super::graphs::column_of_parts;
 use super::media::Media;
-use super::molecules::of_each;
-use super::reader::{Item, Purpose, Read};
+use super::parts::column_of_parts;
+use super::reader::{Item, Purpose, Read, format_of};
 use super::{VectorBatch, Wants};
 use crate::error::{Error, Result};
 use crate::recipe::{Normalise, Recipe, Task};
@@ -116,20 +114,19 @@ impl SeriesSets {
 pub(super) fn read_rows(recipe: &Recipe, path: &str, purpose: Purpose, known: Option<&SeriesReader>) -> Result<Read> {
     let data = &recipe.data;
     let wants = matches!(purpose.wanted, Wants::Labels | Wants::Each);
-    let format = data.format.as_deref().filter(|_| wants).map(str::parse::<SeriesFormat>).transpose()?;
     let options = SeriesOptions {
-        format,
+        format: format_of::<SeriesFormat>(recipe)?,
         series: data.series.clone(),
         label: data.one_label().map(str::to_string),
-        split: column_of_parts(recipe).filter(|_| wants),
+        split: column_of_parts(recipe),
         columns: known.map(|known| known.columns.clone()).unwrap_or_default(),
         ignore: data.ignore.as_ref().map(|names| names.all().to_vec()).unwrap_or_default(),
         level: if recipe.model.task == Task::Tag { LabelLevel::Step } else { LabelLevel::Set },
         need_labels: wants,
+        plain: !wants,
         encoding: data.encoding.clone(),
     };
     let series = read_series(no_builtin(path, "rows of numbers")?, &options)?;
-    let split = split(recipe, series.len(), series.parts().is_some())?;
     let item = |place: usize| {
         let (line, name) = (series.lines()[place], series.name_of(place));
         let text = name.map_or_else(|| format!("{path}:{line}"), str::to_string);
@@ -137,7 +134,7 @@ pub(super) fn read_rows(recipe: &Recipe, path: &str, purpose: Purpose, known: Op
             Wants::Labels => series.labels().get(place).map(str::to_string),
             _ => None,
         };
-        let part = split.as_ref().map(|split| split[place]).or(series.parts().map(|parts| parts[place]));
+        let part = series.parts().map(|parts| parts[place]);
         Item {
             labelled: LabelledText { text: text.clone(), label, line, group: None },
             file: format!("{path}:{line}"),
@@ -185,22 +182,24 @@ impl TableSets {
 pub(super) fn read_cells(recipe: &Recipe, path: &str, purpose: Purpose, known: Option<&TableSchema>) -> Result<Read> {
     let data = &recipe.data;
     let wants_labels = purpose.wanted == Wants::Labels;
-    let format = data.format.as_deref().filter(|_| wants_labels).map(str::parse::<TableFormat>).transpose()?;
+    // What a model has learned is looked for by its name, or by the one that is given for this file.
+    let learned = known.map(TableSchema::targets).filter(|known| !known.is_empty()).unwrap_or(data.labels());
+    let renamed = wants_labels && data.labels().len() == learned.len();
     let options = TableOptions {
-        format,
-        labels: known.map(TableSchema::targets).filter(|known| !known.is_empty()).unwrap_or(data.labels()).to_vec(),
-        split: column_of_parts(recipe).filter(|_| wants_labels),
+        format: format_of::<TableFormat>(recipe)?,
+        labels: if renamed { data.labels() } else { learned }.to_vec(),
+        split: column_of_parts(recipe),
         encoding: data.encoding.clone(),
         need_labels: wants_labels,
+        plain: !wants_labels,
     };
     let table = read_table(no_builtin(path, "a table")?, &options)?;
-    let split = split(recipe, table.len(), table.parts().is_some() || !wants_labels)?;
     let item = |row: usize| {
         let line = table.lines()[row];
         let labels = table.labels().iter().filter(|_| wants_labels);
         let mut targets: Vec<Option<String>> = labels.map(|labels| labels.get(row).map(str::to_string)).collect();
         let label = if targets.len() == 1 { targets.remove(0) } else { None };
-        let part = split.as_ref().map(|split| split[row]).or(table.parts().map(|parts| parts[row]));
+        let part = table.parts().map(|parts| parts[row]);
         let text = format!("{path}:{line}");
         Item { labelled: LabelledText { text: text.clone(), label, line, group: None }, file: text, targets, part }
     };
@@ -219,14 +218,37 @@ pub(super) fn schema(recipe: &Recipe, table: &Table, train: &[usize]) -> Result<
     Ok(TableSchema::fit(table, train, &options)?)
 }
 
-/// The part of each example, where the recipe parts them and the data does not.
-fn split(recipe: &Recipe, count: usize, has_parts: bool) -> Result<Option<Vec<Part>>> {
-    match recipe.data.split.as_deref() {
-        Some("random") if !has_parts => {
-            Ok(Some(of_each(random_split(count, Shares::default(), recipe.training.seed)?, count)))
+/// What the user should know of categories that a model does not: those in the rows `used`, a line each, or one for a column of many.
+pub(super) fn unseen_warnings(
+    recipe: &Recipe,
+    name: &str,
+    unseen: &[UnseenCategory],
+    used: &HashSet<usize>,
+) -> Vec<String> {
+    const MOST: usize = 5;
+    let why = match recipe.input.min_count {
+        0 | 1 => "never occurs in training".to_string(),
+        count => format!("is too rare in training (input.min_count = {count})"),
+    };
+    let mut of_columns: Vec<(&str, Vec<String>)> = Vec::new();
+    for UnseenCategory { column, category, places } in unseen {
+        let lines: Vec<usize> = places.iter().filter(|(row, _)| used.contains(row)).map(|(_, line)| *line).collect();
+        let Some(line) = lines.first() else { continue };
+        let told = format!("{name}:{line}: `{category}` of {column} {why} ({} times here)", lines.len());
+        match of_columns.last_mut().filter(|(last, _)| last == column) {
+            Some((_, of_column)) => of_column.push(told),
+            None => of_columns.push((column, vec![told])),
         }
-        _ => Ok(None),
     }
+    let shortened = |(column, mut told): (&str, Vec<String>)| {
+        let others = told.len().saturating_sub(MOST);
+        if others > 0 {
+            told.truncate(MOST);
+            told.push(format!("{name}: of {others} other categories of {column} it is the same"));
+        }
+        told
+    };
+    of_columns.into_iter().flat_map(shortened).collect()
 }
 
 fn no_builtin(path: &str, what: &str) -> Result<Source> {

@@ -141,6 +141,20 @@ impl Sets {
         }
     }
 
+    /// What they are called.
+    pub(crate) fn noun(&self) -> &'static str {
+        match self {
+            Self::Texts(_) => "texts",
+            Self::Sounds(_) => "recordings",
+            Self::Pictures(_) => "pictures",
+            Self::Asked(..) => "questions",
+            Self::Graphs(_) => "graphs",
+            Self::Molecules(_) => "molecules",
+            Self::Cells(_) => "rows",
+            Self::Rows(_) => "sequences",
+        }
+    }
+
     /// How many vectors each has.
     pub(crate) fn lengths(&self) -> Vec<usize> {
         match self {

@@ -46,17 +46,23 @@ const RULES: &[Rule] = &[
             "input.words",
             "input.embedding_dim",
             "input.embedding_deviation",
-            "input.min_count",
             "input.lowercase",
             "input.subwords",
             "training.word_dropout",
             "training.affix_dropout",
         ],
         |recipe| {
+            matches!(recipe.input.kind, InputKind::Text | InputKind::ImageText) || recipe.model.task == Task::Generate
+        },
+        "of texts, and none is read or written here",
+    ),
+    (
+        &["input.min_count"],
+        |recipe| {
             matches!(recipe.input.kind, InputKind::Text | InputKind::ImageText | InputKind::Table)
                 || recipe.model.task == Task::Generate
         },
-        "of texts, and none is read or written here",
+        "of texts and of categories of tables, and none is read or written here",
     ),
     (
         &["input.normalise"],
@@ -165,6 +171,7 @@ mod tests {
             (&["input.kind=image", "model.task=classify", "training.speed=0.1"], "training.speed"),
             (&["input.kind=audio", "model.task=classify", "training.shift=1"], "training.shift"),
             (&["input.kind=audio", "model.task=classify", "input.lowercase=true"], "input.lowercase"),
+            (&["input.kind=table", "model.task=classify", "input.lowercase=true"], "input.lowercase"),
             (&["data.names={label}"], "data.names"),
             (&["decoding.beam=3"], "decoding.beam"),
             (&["model.tied=true"], "model.tied"),
@@ -176,6 +183,7 @@ mod tests {
         for assignments in [
             &["input.kind=image", "model.task=generate", "input.lowercase=true", "training.shift=1"][..],
             &["input.kind=audio", "model.task=classify", "training.speed=0.1", "data.names={label}_{x}"],
+            &["input.kind=table", "model.task=classify", "input.min_count=2"],
             // As it is if nothing is said.
             &["training.speed=0.0", "decoding.beam=1"],
         ] {

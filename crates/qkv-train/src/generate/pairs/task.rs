@@ -84,7 +84,7 @@ impl PairTask {
     ///
     /// # Errors
     /// If a vocabulary cannot be made of the texts, or an example is too long.
-    fn from_prepared(recipe: &Recipe, Data { reader, train, dev }: Data) -> Result<Self> {
+    fn from_prepared(recipe: &Recipe, Data { reader, train, dev, .. }: Data) -> Result<Self> {
         let codecs =
             Codecs::of_sets(recipe, reader, &train).map_err(|e| Error::Training(format!("{}: {e}", train.name)))?;
         check_memory(recipe, &codecs)?;

@@ -12,9 +12,9 @@ use super::judge::judge;
 use super::task::number_labels;
 use crate::each::EachModel;
 use crate::error::Result;
-use crate::input::{Reader, Wants, nouns};
+use crate::input::{Parting, Reader, Wants, nouns};
 use crate::longest::check_longest;
-use crate::model::Judgement;
+use crate::model::{FileKind, Judgement};
 use crate::model_dir::ModelDir;
 use crate::recipe::Recipe;
 
@@ -23,6 +23,7 @@ use crate::recipe::Recipe;
 pub struct Labeller {
     pub(super) recipe: Recipe,
     pub(super) reader: Reader,
+    pub(super) parting: Option<Parting>,
     pub(super) labels: Vec<String>,
     pub(super) model: EachModel,
 }
@@ -38,9 +39,10 @@ impl Labeller {
             .and_then(|labels| serde_json::from_value(labels.clone()).ok())
             .filter(|labels: &Vec<String>| !labels.is_empty())
             .ok_or_else(|| broken("it does not name the labels".into()))?;
+        let parting = Parting::from_json(&vocab).map_err(broken)?;
         let model = EachModel::new(&recipe, &reader.sizes(), labels.len(), &Init::new(0, &Device::flex()));
         let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;
-        Ok(Self { recipe, reader, labels, model: model.valid() })
+        Ok(Self { recipe, reader, parting, labels, model: model.valid() })
     }
 
     /// The recipe it was trained by.
@@ -57,9 +59,10 @@ impl Labeller {
     ///
     /// # Errors
     /// If the data cannot be read, or has no label that the model gives.
-    pub fn evaluate(&self, data: &str, part: Part) -> Result<Judgement> {
+    pub fn evaluate(&self, data: &str, part: Part, kind: FileKind) -> Result<Judgement> {
         let start = Instant::now();
-        let mut examples = self.reader.read(&self.recipe, data, part, Wants::Each)?;
+        let part = (part, self.parting.as_ref());
+        let mut examples = self.reader.read_parted(&kind.of(&self.recipe), data, part, Wants::Each)?;
         let mut warnings = std::mem::take(&mut examples.warnings);
         warnings.extend(number_labels(&mut examples.sets, &self.labels, data)?);
         let names = examples.sets.number_classes(&self.labels);

@@ -13,7 +13,7 @@ use crate::error::{Result, gone};
 use crate::input::{Reader, Sets};
 use crate::listen::{Clock, Listener, reach};
 use crate::longest::check_longest;
-use crate::model::{Predicted, Style, Watch};
+use crate::model::{FileKind, Predicted, Style, Watch};
 use crate::numbers::argmax;
 
 impl Labeller {
@@ -28,6 +28,7 @@ impl Labeller {
     pub fn predict_stream(
         &self,
         source: &str,
+        kind: FileKind,
         style: Style,
         out: &mut dyn Write,
         stop: &AtomicBool,
@@ -37,7 +38,8 @@ impl Labeller {
             return self.listen_to((SoundStream::open(&Source::Stdin)?, reach), style, out, stop, watch);
         }
         let mut done = Predicted::default();
-        for examples in self.reader.pieces(&self.recipe, source)? {
+        let recipe = kind.of(&self.recipe);
+        for examples in self.reader.pieces(&recipe, source)? {
             let examples = examples?;
             done.tell(&examples.warnings);
             let lengths = examples.sets.lengths();

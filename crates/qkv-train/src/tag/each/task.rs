@@ -11,7 +11,7 @@ use super::judge::judge;
 use crate::each::EachModel;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::input::{Data, Reader, Sets, Wants, check_lengths, nouns};
+use crate::input::{Data, Parting, Reader, Sets, Wants, check_lengths, nouns};
 use crate::memory;
 use crate::recipe::{Metric, Recipe};
 use crate::run::{Count, Prepared};
@@ -23,6 +23,7 @@ use crate::trainer::{Criterion, Scores, Task};
 pub struct EachTask {
     recipe: Recipe,
     reader: Reader,
+    parting: Option<Parting>,
     labels: Vec<String>,
     train: Sets,
     lengths: Vec<usize>,
@@ -37,7 +38,7 @@ impl EachTask {
     /// If the recipe names no training data, it cannot be read, a set is too long, or there is nothing to be learned.
     pub fn prepare(recipe: &Recipe) -> Result<Self> {
         recipe.check()?;
-        let Data { reader, mut train, mut dev } = Reader::prepare(recipe, Wants::Each)?;
+        let Data { reader, mut train, mut dev, parting } = Reader::prepare(recipe, Wants::Each)?;
         let labels = train.sets.class_names();
         if let [] | [_] = labels[..] {
             let found = labels.first().map_or("no label".to_string(), |only| format!("no label but `{only}`"));
@@ -54,7 +55,16 @@ impl EachTask {
         let needed = EachModel::parameter_count(recipe, &reader.sizes(), labels.len());
         memory::check(needed.saturating_mul(BYTES_PER_PARAMETER), "lower model.d_model, model.d_ff or model.layers")?;
         let lengths = train.sets.lengths().into_iter().map(|length| length.max(1)).collect();
-        Ok(Self { recipe: recipe.clone(), reader, labels, train: train.sets, lengths, dev: dev.sets, warnings })
+        Ok(Self {
+            recipe: recipe.clone(),
+            reader,
+            parting,
+            labels,
+            train: train.sets,
+            lengths,
+            dev: dev.sets,
+            warnings,
+        })
     }
 }
 
@@ -107,6 +117,9 @@ impl Prepared for EachTask {
     fn vocab_json(&self) -> Vec<u8> {
         let mut object = self.reader.to_json();
         object["labels"] = json!(self.labels);
+        if let Some(parting) = &self.parting {
+            object["parting"] = json!(parting);
+        }
         serde_json::to_vec(&object).expect("names and numbers")
     }
 }

@@ -14,7 +14,7 @@ use super::*;
 use crate::each::EachModel;
 use crate::input::testing::{recordings, tone, wav};
 use crate::listen::reach;
-use crate::model::Style;
+use crate::model::{FileKind, Style};
 use crate::recipe::Recipe;
 use crate::run::Prepared as _;
 use crate::trainer::{Scores, Task as _, train};
@@ -136,7 +136,7 @@ fn untrained(folder: &Path, more: &[&str]) -> Labeller {
     let recipe = recipe(folder, more);
     let (reader, labels) = EachTask::prepare(&recipe).expect("a task").parts();
     let model = EachModel::new(&recipe, &reader.sizes(), labels.len(), &Init::new(3, &Device::flex()));
-    Labeller { recipe, reader, labels, model: model.valid() }
+    Labeller { recipe, reader, parting: None, labels, model: model.valid() }
 }
 
 #[test]
@@ -150,7 +150,9 @@ fn a_stream_is_labelled_as_its_whole() {
         fs::write(&path, wav(&song)).expect("written");
         let (mut whole, mut stream, stop) = (Vec::new(), Vec::new(), AtomicBool::new(false));
         let name = path.display().to_string();
-        labeller.predict_stream(&name, Style::Same, &mut whole, &stop, &mut |_, _| {}).expect("labelled");
+        labeller
+            .predict_stream(&name, FileKind::default(), Style::Same, &mut whole, &stop, &mut |_, _| {})
+            .expect("labelled");
         let sound = SoundStream::from_reader(Cursor::new(wav(&song)), "song", true).expect("sound");
         let reach = reach(&labeller.recipe).expect("bounded");
         labeller.listen_to((sound, reach), Style::Same, &mut stream, &stop, &mut |_, _| {}).expect("labelled");

@@ -40,7 +40,7 @@ impl SegmentTask {
     /// learned from them.
     pub fn prepare(recipe: &Recipe) -> Result<Self> {
         recipe.check()?;
-        let Data { reader, train, mut dev } = Reader::prepare(recipe, Wants::Masks)?;
+        let Data { reader, train, mut dev, .. } = Reader::prepare(recipe, Wants::Masks)?;
         let classes = train.sets.album().and_then(|album| album.masks.as_ref()).map(|masks| masks.classes().to_vec());
         let classes = classes.unwrap_or_default();
         let dev_names = by_classes(&mut dev, &classes)?;
