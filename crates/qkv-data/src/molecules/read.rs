@@ -110,7 +110,7 @@ pub struct MoleculeOptions {
     pub part: Option<String>,
     /// The encoding; `None` is UTF-8.
     pub encoding: Option<String>,
-    /// Whether targets and parts are wanted. If not, what their columns and keys hold is passed over, and they may lack.
+    /// Whether nothing but the molecules is wanted: what the columns and keys of targets and parts hold is passed over.
     pub plain: bool,
     /// Whether a molecule needs one target at least. If not, targets that are there are read all the same; a column that is
     /// named has to be there in any case.
