@@ -271,11 +271,13 @@ fn a_beam_gives_alternatives_best_first() {
     let greedy = answers(model, dev, &[]);
     let wide = answers(model, dev, &["--set", "decoding.beam=4"]);
     assert_eq!((greedy.len(), wide.len()), (60, 60));
+    let count = |wide: &Value| wide["alternatives"].as_array().map_or(0, Vec::len);
+    assert!(wide.iter().map(count).sum::<usize>() > 60, "{wide:?}");
     for (greedy, wide) in greedy.iter().zip(&wide) {
         assert_eq!(greedy.get("alternatives"), None);
         let alternatives = wide["alternatives"].as_array().unwrap();
         // Fewer, where what is still unwritten could not become better any more.
-        assert!((1..=3).contains(&alternatives.len()), "{wide}");
+        assert!(alternatives.len() <= 3, "{wide}");
         let all = || std::iter::once(wide).chain(alternatives);
         // They are compared by the mean over their units, the end among them: decoding.length_penalty is 1.
         let units = |text: &Value| text["text"].as_str().unwrap().len() as f64 + 1.0;

@@ -309,7 +309,8 @@ fn a_graph_is_answered_whatever_its_columns_hold_and_told_of_what_is_unseen() {
     let folder = |name: &str, nodes: &str| {
         fs::create_dir_all(room.path(name)).unwrap();
         room.write(&format!("{name}/nodes.tsv"), nodes);
-        room.write(&format!("{name}/edges.tsv"), "source\ttarget\trelation\na\tb\tnext\na\ta\tnew\n");
+        let kind = if name == "new" { "new" } else { "next" };
+        room.write(&format!("{name}/edges.tsv"), format!("source\ttarget\trelation\na\tb\tnext\na\ta\t{kind}\n"));
         room.name(name)
     };
     let new = folder("new", "id\tfold\tfeatures\na\tA-113\t0 8\nb\tcv3\t4 99\n");
