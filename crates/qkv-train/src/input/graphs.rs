@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use qkv::gather::NONE;
 use qkv_data::builtin::Part;
-use qkv_data::graphs::{GraphOptions, GraphVocabulary, Graphs, read_graphs};
+use qkv_data::graphs::{GraphOptions, GraphVocabulary, Graphs, UnseenName, read_graphs};
 use qkv_data::molecules::{Shares, random_split};
 use qkv_data::numbers::Standard;
 use qkv_data::{LabelledText, Source};
@@ -59,14 +59,18 @@ impl GraphReader {
         let name = graphs.name().to_string();
         let (graphs, unseen) = graphs.encode(&self.vocabulary)?;
         check_widths(&graphs)?;
-        let told = |unseen: qkv_data::graphs::UnseenName| {
-            format!("{name}: {} `{}` never occurs in training ({} times here)", unseen.what, unseen.name, unseen.count)
+        let told = |unseen: UnseenName| {
+            let UnseenName { what, name: unseen, count } = unseen;
+            match unseen.as_str() {
+                "" => format!("{name}: an {what} without a name never occurs in training ({count} times here)"),
+                _ => format!("{name}: {what} `{unseen}` never occurs in training ({count} times here)"),
+            }
         };
         Ok((graphs, unseen.into_iter().map(told).collect()))
     }
 }
 
-/// Features of all nodes together, where each has as many as the one that has most: half a minute's work, and 2 GiB.
+/// Features of all nodes together, where each has as many as the one that has most: 2 GiB of their ids.
 const MOST_FEATURES: usize = 1 << 29;
 
 /// Checks that a node with very many features does not fill the memory: a batch has rows as long as the longest.
