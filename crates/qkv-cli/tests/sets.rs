@@ -278,6 +278,8 @@ fn several_columns_are_learned_at_once_and_rows_may_lack_some() {
     assert!(numbers[0][1] > numbers[1][1] + 5.0 && numbers[0][0] > numbers[1][0], "{answers}");
     let object: Vec<serde_json::Value> = done(&["predict", &out, &asked, "--json"]).lines().map(json).collect();
     assert_eq!(object[0]["answers"]["carbons"]["value"].as_f64(), Some(numbers[0][0]), "{object:?}");
+    let renamed = ["evaluate", &out, &data, "--set"];
+    assert_refused(&qkv(&[&renamed[..], &["data.label=carbons"]].concat()), 2, &["`carbons`, `oxygens`"]);
     // Labels, of a table; a column that is learned is none that is looked at.
     let out = room.name("labels");
     let settings = ["data.label=[alcohol, oxygens]", "data.ignore=[gone]"];

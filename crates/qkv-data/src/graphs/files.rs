@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path, options: &GraphOptions) -> Result<Graphs> {
 
 /// The line of the record `number`, counted from 0. Lines are not kept, as there may be very many.
 fn line_of(source: &Source, options: &GraphOptions, number: usize) -> Result<usize> {
-    let mut records = Records::open(source, None, options.encoding.as_deref())?;
+    let mut records = Records::open(source, options.format, options.encoding.as_deref())?;
     let mut line = records.header_line();
     for _ in 0..=number {
         line = records.next_record()?.unwrap_or(line);

@@ -19,6 +19,7 @@ use crate::examples::{
     CsvRecords, Refusal, Role, ending, format_named, kind, listed, next_not_blank, object_like, wrong_count,
 };
 use crate::listing::part_named;
+use crate::numbers::is_missing;
 use crate::source::{Lines, Source};
 
 /// Columns that hold the SMILES if none is named, the likeliest first.
@@ -488,7 +489,7 @@ impl Table {
     /// Whether there are numbers in each column and nothing else.
     fn numeric(&self) -> Vec<bool> {
         let (mut holds, mut others) = (vec![false; self.names.len()], vec![false; self.names.len()]);
-        for (place, value) in self.rows.iter().flat_map(|row| &row.fields).filter(|(_, value)| !value.is_empty()) {
+        for (place, value) in self.rows.iter().flat_map(|row| &row.fields).filter(|(_, value)| !is_missing(value)) {
             holds[*place] = true;
             others[*place] |= finite(value).is_none();
         }
@@ -509,6 +510,11 @@ impl Table {
 }
 
 impl Row {
+    /// What stands in a field, unless it is a word for what is missing.
+    fn known(&self, place: usize) -> Option<&str> {
+        self.value(place).filter(|value| !is_missing(value))
+    }
+
     /// What stands in a field, if anything does.
     fn value(&self, place: usize) -> Option<&str> {
         let found = self.fields.binary_search_by_key(&place, |(place, _)| *place).ok()?;
@@ -529,7 +535,7 @@ impl Row {
             None => None,
         };
         let targets: Vec<Option<String>> =
-            columns.targets.iter().map(|&place| self.value(place).map(str::to_owned)).collect();
+            columns.targets.iter().map(|&place| self.known(place).map(str::to_owned)).collect();
         let Some(smiles) = self.value(columns.smiles) else {
             let mend = "write its SMILES there, or take the line out";
             return Ok(Err(BadSmiles { what: "there is no molecule".to_owned(), mend: mend.to_owned() }));

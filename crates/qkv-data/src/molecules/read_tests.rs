@@ -162,8 +162,22 @@ fn malformed_files_are_refused() {
 }
 
 #[test]
+fn words_for_what_is_missing_are_no_targets() {
+    let set = read(
+        "a.csv",
+        "smiles,y\nC,1\nCC,NA\nCCC,nan\nCCCC,?\n",
+        &MoleculeOptions { need_targets: false, ..MoleculeOptions::default() },
+    )
+    .unwrap();
+    assert_eq!(set.numbers(0).unwrap(), [Some(1.0), None, None, None]);
+    // Nor do they hide that a column is one of numbers.
+    let set = read("a.csv", "smiles,logp\nC,1\nCC,NA\n", &no_targets()).unwrap();
+    assert_eq!(set.targets, ["logp"]);
+}
+
+#[test]
 fn numbers_that_are_not_finite_are_refused() {
-    for number in ["nan", "inf", "-Infinity", "1e999", "x", "1,5"] {
+    for number in ["inf", "-Infinity", "1e999", "x", "1,5"] {
         let text = format!("smiles,y\nC,1\nCC,\"{number}\"\n");
         let set = read("a.csv", &text, &MoleculeOptions::default()).unwrap();
         let message = set.numbers(0).unwrap_err().to_string();

@@ -9,7 +9,8 @@
 //! - **Missing values**: an empty field, null, a key that an object lacks, and the words of [`MISSING`](crate::numbers::MISSING)
 //!   (`NA`, `nan`, `?` and the like). Missing is a state of its own, not a number and not a category.
 //! - **Labels and parts**: the label is the column that is named, or the first of `label`, `class`, `category`, `target`, `y`
-//!   that is there. Several columns may be named, and a row then needs a label in one of them. A column `split` says `train`, `dev` or `test`, or nothing, which is as `train`.
+//!   that is there. Several columns may be named, and a row then needs a label in one of them. A column `split` says
+//!   `train`, `dev` or `test`, or nothing, which is as `train`.
 //! - **Schema**: a column is of numbers if all that is there in the training part is a number, else of categories. See
 //!   [`TableSchema`].
 //!

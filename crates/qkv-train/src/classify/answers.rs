@@ -143,6 +143,29 @@ impl Answers {
         }
     }
 
+    /// Checks that data is read for as many things as there are answers to: by their order, since in another file columns may be
+    /// called otherwise.
+    ///
+    /// # Errors
+    /// If `columns`, which name what is wanted, are fewer or more.
+    pub(super) fn check_columns(&self, columns: &[String]) -> Result<()> {
+        let learned: Vec<&str> = match self {
+            Self::Several(targets) => targets.iter().map(|target| target.name.as_str()).collect(),
+            _ if columns.len() > 1 => Vec::new(),
+            _ => return Ok(()),
+        };
+        match learned.len() == columns.len() {
+            true => Ok(()),
+            false if learned.is_empty() => {
+                Err(Error::Recipe("data.label: this model gives one answer: name one column".into()))
+            }
+            false => Err(Error::Recipe(format!(
+                "data.label: this model answers for `{}`: name as many columns in this order, or leave it out",
+                learned.join("`, `")
+            ))),
+        }
+    }
+
     /// How many labels there are of each thing that is told in labels.
     pub(super) fn widths(&self) -> Vec<usize> {
         match self {

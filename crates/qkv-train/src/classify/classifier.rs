@@ -56,6 +56,7 @@ impl Classifier {
         let reader = Reader::from_json(&recipe, &vocab).map_err(broken)?;
         let parting = Parting::from_json(&vocab).map_err(broken)?;
         let answers = Answers::from_json(recipe.model.task, &vocab).map_err(broken)?;
+        answers.check_columns(recipe.data.labels())?;
         let sizes = ClassifySizes { input: reader.sizes(), outputs: answers.outputs() };
         let model = ClassifyModel::new(&recipe, &sizes, &Init::new(0, &Device::flex()));
         let model = dir.weights()?.apply(model).map_err(|e| dir.broken("model.safetensors", &e))?;

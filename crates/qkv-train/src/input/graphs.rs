@@ -67,7 +67,7 @@ impl GraphReader {
     }
 }
 
-/// Features of all nodes together, where each has as many as the one that has most: half a minute's work, and 2 GiB.
+/// Features of all nodes together, where each has as many as the one that has most: 2 GiB of ids.
 const MOST_FEATURES: usize = 1 << 29;
 
 /// Checks that a node with very many features does not fill the memory: a batch has rows as long as the longest.

@@ -300,7 +300,10 @@ impl Reader {
             _ => HashSet::new(),
         };
         let mut labelled: Vec<LabelledText> = which.iter().map(|&place| items[place].labelled.clone()).collect();
-        let which_targets = which.iter().map(|&place| items[place].targets.clone()).collect();
+        let targets = match wanted == Wants::Labels && recipe.data.labels().len() > 1 {
+            true => which.iter().map(|&place| items[place].targets.clone()).collect(),
+            false => Vec::new(),
+        };
         let sets = match (self, media) {
             (Self::Sounds(options), Media::Sounds(recorded)) => match join_options(recipe).filter(|_| joins) {
                 None => Sets::Sounds(Sounds::whole(options.clone(), recorded.clone(), which)?),
@@ -342,10 +345,6 @@ impl Reader {
             Media::Graphs(_, warnings) => warnings.clone(),
             Media::Cells(_, unseen) => rows::unseen_warnings(recipe, name, unseen, &used),
             _ => Vec::new(),
-        };
-        let targets = match wanted == Wants::Labels && recipe.data.labels().len() > 1 {
-            true => which_targets,
-            false => Vec::new(),
         };
         Ok(Examples { labelled, targets, sets, name: name.to_string(), warnings })
     }

@@ -27,8 +27,9 @@ use super::plan::Plan;
 use super::scored;
 use super::shape::{Shape, View};
 use super::steps::Chain;
-use super::weights::{Finished, State, origin_and_rest};
-use super::workspace::{Scratch, Shared, own};
+use super::walk::{Kept, KeyPiece, Piece, prefetch_queries, sum_key, with_weights};
+use super::weights::State;
+use super::workspace::{Scratch, own};
 use crate::csr::Csr;
 use crate::work;
 
@@ -84,7 +85,7 @@ pub(super) fn forward(call: &Call<'_>, plan: &Plan, threads: &[Mutex<Scratch>]) 
             // SAFETY: the scratch memory has the size of the layout.
             unsafe {
                 if query + 1 < nodes.end {
-                    prefetch_keys(&call.pipeline, edges, *set, query + 1);
+                    prefetch_keys(&call.pipeline, edges, *set, query + 1, true);
                 }
                 forward_query(call, edges, *set, query, scratch.numbers());
             }
@@ -92,16 +93,17 @@ pub(super) fn forward(call: &Call<'_>, plan: &Plan, threads: &[Mutex<Scratch>]) 
     });
 }
 
-/// Asks for keys and values that a query sees: they lie anywhere, and its predecessor's work hides how long they take.
+/// Asks for keys that a query sees, and for their values if they are wanted: they lie anywhere, and its predecessor's work hides how
+/// long they take.
 ///
 /// # Safety
 ///
 /// The query exists.
-unsafe fn prefetch_keys(pipeline: &Pipeline<'_>, edges: &Csr, set: usize, query: usize) {
+pub(super) unsafe fn prefetch_keys(pipeline: &Pipeline<'_>, edges: &Csr, set: usize, query: usize, values: bool) {
     let inputs = pipeline.inputs;
     let Shape { heads, head_dim, value_dim, .. } = inputs.shape;
     let list = edges.neighbours(inputs.queries.range(set).start + query);
-    for (view, dim) in [(&inputs.key, head_dim), (&inputs.value, value_dim)] {
+    for (view, dim) in [(&inputs.key, head_dim), (&inputs.value, value_dim)].into_iter().take(1 + usize::from(values)) {
         // SAFETY: by the contract.
         unsafe { (pipeline.kernels.prefetch_nodes)(&nodes(view, 0, inputs.shape.group(), dim), heads, list) }
     }
@@ -182,32 +184,6 @@ unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, 
     }
 }
 
-/// What is kept of each edge: weights, then gradients of products, a number for each head.
-#[derive(Clone, Copy)]
-pub(super) struct Kept {
-    start: Shared,
-    pub(super) heads: usize,
-}
-
-impl Kept {
-    /// Numbers that all edges take.
-    pub(super) fn numbers(edges: usize, heads: usize) -> usize {
-        2 * edges * heads
-    }
-
-    pub(super) fn new(start: Shared, heads: usize) -> Self {
-        Self { start, heads }
-    }
-
-    pub(super) fn weights(self, edge: usize) -> *mut f32 {
-        self.start.at(2 * edge * self.heads)
-    }
-
-    pub(super) fn gradients(self, edge: usize) -> *mut f32 {
-        self.start.at((2 * edge + 1) * self.heads)
-    }
-}
-
 /// The gradients of all sets that go along their edges; sums over pairs go to the tallies.
 pub(super) fn backward(call: &backward::Call<'_>, plan: &Plan, threads: &[Mutex<Scratch>], kept: Kept) {
     let Some(edges) = call.pipeline.choice.edges() else { return };
@@ -222,7 +198,7 @@ pub(super) fn backward(call: &backward::Call<'_>, plan: &Plan, threads: &[Mutex<
             // SAFETY: the scratch memory has the size of the layout.
             unsafe {
                 if query + 1 < nodes.end {
-                    prefetch_keys(&call.pipeline, edges, *set, query + 1);
+                    prefetch_keys(&call.pipeline, edges, *set, query + 1, true);
                 }
                 backward_query(call, edges, (*set, query), &mut scratch, kept);
             }
@@ -265,96 +241,47 @@ unsafe fn backward_query(
     let mut tally = scratch.tally();
     // SAFETY: the layout has room for HEADS rows; the inputs were checked to hold the rows of all nodes.
     unsafe {
-        let (weights, gradient) = (numbers.add(layout.weights), numbers.add(layout.gradient));
-        let (whole, slope, dq) = (numbers.add(layout.whole), numbers.add(layout.slope), numbers.add(layout.dq));
-        let has_slope = choice.has_slope();
+        let (gradient, dq) = (numbers.add(layout.gradient), numbers.add(layout.dq));
         for first_head in (0..all_heads).step_by(HEADS) {
             let heads = HEADS.min(all_heads - first_head);
             std::slice::from_raw_parts_mut(dq, heads * head_padded).fill(0.0);
-            let (mut origin, mut rest, mut minus_delta) = ([0.0; HEADS], [0.0; HEADS], [0.0; HEADS]);
-            for row in 0..heads {
-                let lse = call.saved.lse[(first_head + row) * inputs.queries.tokens() + token];
-                [origin[row], rest[row]] = origin_and_rest(lse, pipeline.backward_factor());
-            }
-            if choice.normalizer.has_sum() {
-                // Summed as the gradients of the weights below are, so that where they cancel they do so to the last digits.
-                (kernels.edge_scores)(&EdgeScores {
-                    left: nodes(call.d_out, token, 1, value_dim),
-                    right: nodes(&call.saved.out, token, 1, value_dim),
-                    list: &[0],
-                    first_head,
-                    heads,
-                    pairing: Pairing::Dot,
-                    out: minus_delta.as_mut_ptr(),
-                    stride: 1,
-                    derivative: std::ptr::null_mut(),
-                });
-                minus_delta.iter_mut().for_each(|delta| *delta = -*delta);
-            }
-            for piece in pieces::<BACKWARD_KEYS>(edges, token) {
-                let mut list = [0; BACKWARD_KEYS];
-                keys_of(edges, &piece, first_key, &mut list);
-                let count = piece.len();
-                let scores = EdgeScores {
-                    left: nodes(&inputs.query, token, 1, head_dim),
-                    right: nodes(&inputs.key, first_key, shape.group(), head_dim),
-                    list: &list[..count],
-                    first_head,
-                    heads,
-                    pairing: pairing(pipeline),
-                    out: weights,
-                    stride: BACKWARD_KEYS,
-                    derivative: if has_slope { slope } else { std::ptr::null_mut() },
-                };
-                (kernels.edge_scores)(&scores);
-                let spans = [Span { first: 0, end: count }; HEADS];
-                let place = Place {
-                    set,
-                    heads: first_head..first_head + heads,
-                    queries: query..query + 1,
-                    keys: Keys::Edges { first: piece.start, list: &list, count },
-                };
-                let columns = count.next_multiple_of(kernels.lanes);
-                let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans: &spans[..heads], columns };
-                let finished = Finished { whole, origin: origin.as_ptr(), rest: rest.as_ptr() };
-                let slope_tile = if has_slope { slope } else { std::ptr::null_mut() };
-                pipeline.weights_again(&place, tile, finished, slope_tile, numbers.add(layout.biases));
+            with_weights(call, edges, (set, query), first_head..first_head + heads, numbers, |piece| {
+                let Piece { edges, scores, place, tile, slope, minus_delta } = piece;
                 (kernels.edge_scores)(&EdgeScores {
                     left: nodes(call.d_out, token, 1, value_dim),
                     right: nodes(&inputs.value, first_key, shape.group(), value_dim),
                     pairing: Pairing::Dot,
                     out: gradient,
                     derivative: std::ptr::null_mut(),
-                    ..scores
+                    ..*scores
                 });
-                let (kept_tile, whole_tile) = pipeline.gradient_tiles(weights, whole);
+                let (kept_tile, whole_tile) = pipeline.gradient_tiles(tile.start, numbers.add(layout.whole));
                 (kernels.edge_gradient)(&EdgeGradient {
                     tile: gradient,
                     stride: BACKWARD_KEYS,
-                    columns,
+                    columns: tile.columns,
                     kept: kept_tile,
                     whole: whole_tile,
-                    minus_delta: &minus_delta[..heads],
+                    minus_delta,
                     factor: choice.kept_factor(),
                 });
                 let d_logits = Tile { start: gradient, ..tile };
                 if let Some(to_bias) = call.to_bias {
-                    pipeline.bias_gradient(&place, d_logits, &mut tally, to_bias);
+                    pipeline.bias_gradient(place, d_logits, &mut tally, to_bias);
                 }
-                if has_slope {
-                    let (tile, stride, spans) = (gradient, BACKWARD_KEYS, &spans[..heads]);
-                    (kernels.chain)(&Chain { tile, slope, stride, spans });
+                if !slope.is_null() {
+                    (kernels.chain)(&Chain { tile: gradient, slope, stride: BACKWARD_KEYS, spans: tile.spans });
                 }
-                for (n, edge) in piece.clone().enumerate() {
+                for (n, edge) in edges.enumerate() {
                     for row in 0..heads {
-                        *kept.weights(edge).add(first_head + row) = *weights.add(row * BACKWARD_KEYS + n);
+                        *kept.weights(edge).add(first_head + row) = *tile.start.add(row * BACKWARD_KEYS + n);
                         *kept.gradients(edge).add(first_head + row) = *gradient.add(row * BACKWARD_KEYS + n);
                     }
                 }
                 let d_query = Direction {
                     left: scores.left,
                     right: scores.right,
-                    list: &list[..count],
+                    list: scores.list,
                     first_head,
                     heads,
                     gradient,
@@ -363,7 +290,7 @@ unsafe fn backward_query(
                     d_weights: call.d_score_of(&mut tally, first_head..first_head + heads),
                 };
                 d_query.add(call);
-            }
+            });
             (kernels.write_rows)(&Transfer {
                 from: dq,
                 from_stride: head_padded,
@@ -378,34 +305,11 @@ unsafe fn backward_query(
     }
 }
 
-/// Asks for what a key's gradients are sums of.
-///
-/// # Safety
-///
-/// The key exists.
-pub(super) unsafe fn prefetch_queries(call: &backward::Call<'_>, edges: &Csr, (set, key): (usize, usize), kept: Kept) {
-    let inputs = call.pipeline.inputs;
-    let Shape { heads, head_dim, value_dim, .. } = inputs.shape;
-    let token = inputs.keys.range(set).start + key;
-    let by_column = edges.by_column();
-    let entries = by_column.offsets[token]..by_column.offsets[token + 1];
-    let kernels = call.pipeline.kernels;
-    // SAFETY: what is asked for need not exist.
-    unsafe {
-        let of_edge = Nodes { start: kept.weights(0), stride: 2 * heads, head_stride: 0, group: 1, dim: 2 * heads };
-        (kernels.prefetch_nodes)(&of_edge, 1, &by_column.edges[entries.clone()]);
-        (kernels.prefetch_nodes)(&nodes(call.d_out, 0, 1, value_dim), heads, &by_column.rows[entries.clone()]);
-        if !matches!(call.pipeline.choice.scoring, Scoring::RankOne { .. }) {
-            (kernels.prefetch_nodes)(&nodes(&inputs.query, 0, 1, head_dim), heads, &by_column.rows[entries]);
-        }
-    }
-}
-
 /// Writes the gradients of a key and its value.
 ///
 /// # Safety
 ///
-/// `scratch` has the size of the layout and is this thread's alone, no other thread has the key, and its edges are kept.
+/// That of [`sum_key`], and the edges of the key are kept.
 unsafe fn backward_key(
     call: &backward::Call<'_>,
     edges: &Csr,
@@ -414,76 +318,46 @@ unsafe fn backward_key(
     kept: Kept,
 ) {
     let (pipeline, layout) = (&call.pipeline, call.layout);
-    let (kernels, inputs, choice) = (pipeline.kernels, pipeline.inputs, pipeline.choice);
-    let shape @ Shape { heads: all_heads, kv_heads, head_dim, value_dim } = inputs.shape;
-    let (head_padded, value_padded) = (padded(head_dim), padded(value_dim));
-    let (token, first_query) = (inputs.keys.range(set).start + key, inputs.queries.range(set).start);
-    let by_column = edges.by_column();
-    let entries = by_column.offsets[token]..by_column.offsets[token + 1];
-    // SAFETY: the layout has room for HEADS rows and the sums of all heads of a key; the inputs were checked to hold the rows of all
-    // nodes.
+    let (kernels, inputs) = (pipeline.kernels, pipeline.inputs);
+    let shape @ Shape { head_dim, value_dim, .. } = inputs.shape;
+    let token = inputs.keys.range(set).start + key;
+    // SAFETY: by the contract; the layout has room for HEADS rows, and the inputs were checked to hold the rows of all nodes.
     unsafe {
         let (weights, gradient) = (scratch.add(layout.weights), scratch.add(layout.gradient));
-        let (dk, dv) = (scratch.add(layout.dk), scratch.add(layout.dv));
-        std::slice::from_raw_parts_mut(dk, kv_heads * head_padded).fill(0.0);
-        std::slice::from_raw_parts_mut(dv, kv_heads * value_padded).fill(0.0);
-        for first in entries.clone().step_by(BACKWARD_KEYS) {
-            let some = first..(first + BACKWARD_KEYS).min(entries.end);
-            let mut list = [0; BACKWARD_KEYS];
-            for (to, &query) in list.iter_mut().zip(&by_column.rows[some.clone()]) {
-                *to = query - first_query as u32;
-            }
-            let list = &list[..some.len()];
-            for first_head in (0..all_heads).step_by(HEADS) {
-                let heads = HEADS.min(all_heads - first_head);
-                for (n, &edge) in by_column.edges[some.clone()].iter().enumerate() {
-                    for row in 0..heads {
-                        let head = first_head + row;
-                        *weights.add(row * BACKWARD_KEYS + n) = *kept.weights(edge as usize).add(head);
-                        *gradient.add(row * BACKWARD_KEYS + n) = *kept.gradients(edge as usize).add(head);
-                    }
+        sum_key(call, edges, (set, key), scratch, |piece| {
+            let KeyPiece { list, first_query, edges, first_head, heads, dk, dv } = piece;
+            for (n, &edge) in edges.iter().enumerate() {
+                for row in 0..heads {
+                    let head = first_head + row;
+                    *weights.add(row * BACKWARD_KEYS + n) = *kept.weights(edge as usize).add(head);
+                    *gradient.add(row * BACKWARD_KEYS + n) = *kept.gradients(edge as usize).add(head);
                 }
-                (kernels.edge_sums)(&EdgeSums {
-                    tile: weights,
-                    stride: BACKWARD_KEYS,
-                    right: nodes(call.d_out, first_query, 1, value_dim),
-                    list,
-                    first_head,
-                    heads,
-                    out: dv,
-                    out_stride: value_padded,
-                    out_group: shape.group(),
-                    rescale: std::ptr::null(),
-                });
-                let d_key = Direction {
-                    left: nodes(&inputs.key, token, shape.group(), head_dim),
-                    right: nodes(&inputs.query, first_query, 1, head_dim),
-                    list,
-                    first_head,
-                    heads,
-                    gradient,
-                    out: dk,
-                    out_group: shape.group(),
-                    d_weights: std::ptr::null_mut(),
-                };
-                d_key.add(call);
             }
-        }
-        for (from, from_stride, to, dim, factor) in [
-            (dk, head_padded, &call.gradients.key, head_dim, choice.scale),
-            (dv, value_padded, &call.gradients.value, value_dim, choice.kept_factor()),
-        ] {
-            (kernels.write_rows)(&Transfer {
-                from,
-                from_stride,
-                to: to.row(token, 0),
-                to_stride: to.head_stride(),
-                rows: kv_heads,
-                dim,
-                factors: std::ptr::null(),
-                factor,
+            (kernels.edge_sums)(&EdgeSums {
+                tile: weights,
+                stride: BACKWARD_KEYS,
+                right: nodes(call.d_out, first_query, 1, value_dim),
+                list,
+                first_head,
+                heads,
+                out: dv,
+                out_stride: padded(value_dim),
+                out_group: shape.group(),
+                rescale: std::ptr::null(),
             });
-        }
+            let d_key = Direction {
+                left: nodes(&inputs.key, token, shape.group(), head_dim),
+                right: nodes(&inputs.query, first_query, 1, head_dim),
+                list,
+                first_head,
+                heads,
+                gradient,
+                out: dk,
+                out_group: shape.group(),
+                d_weights: std::ptr::null_mut(),
+            };
+            d_key.add(call);
+        });
     }
 }
 

@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::backward::{self, ROW_NUMBERS};
 use super::choice::Choice;
-use super::edges::Kept;
 use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_KEYS, FORWARD_QUERIES, Kernels};
 use super::plan::Plan;
 use super::shape::{AttentionError, Inputs, Shape, View};
+use super::walk::Kept;
 use crate::isa::Isa;
 use crate::offsets::Offsets;
 use crate::options::Options;

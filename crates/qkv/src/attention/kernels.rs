@@ -95,6 +95,7 @@ pub(crate) struct Kernels {
     pub(crate) edge_additive: unsafe fn(&EdgeAdditive<'_>),
     /// Gradient of the logits of edges, in place of that of their weights.
     pub(crate) edge_gradient: unsafe fn(&EdgeGradient<'_>),
+    /// Gradients that a key gets by its edges, where scores are sums.
     pub(crate) edge_key: unsafe fn(&EdgeKey<'_>),
 }
 

@@ -93,6 +93,7 @@ mod shape;
 mod softmax;
 mod steps;
 mod tables;
+mod walk;
 mod weights;
 mod workspace;
 

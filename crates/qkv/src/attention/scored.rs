@@ -13,17 +13,15 @@
 
 use std::sync::Mutex;
 
-use super::along::{EdgeKey, EdgeScores, Pairing};
+use super::along::EdgeKey;
 use super::backward;
 use super::choice::Scoring;
-use super::edges::{HEADS, Kept, Unit, keys_of, nodes, pairing, pieces, prefetch_queries};
-use super::kernels::{BACKWARD_KEYS, Transfer};
-use super::micro::Span;
+use super::edges::{HEADS, Unit, nodes, prefetch_keys};
+use super::kernels::BACKWARD_KEYS;
 use super::pack::padded;
-use super::pipeline::{Keys, Place, Tile};
 use super::plan::Plan;
 use super::shape::Shape;
-use super::weights::{Finished, origin_and_rest};
+use super::walk::{Kept, KeyPiece, Piece, prefetch_queries, sum_key, with_weights};
 use super::workspace::{Scratch, own};
 use crate::csr::Csr;
 use crate::work;
@@ -42,7 +40,12 @@ pub(super) fn backward(call: &backward::Call<'_>, edges: &Csr, plan: &Plan, thre
         let Unit { set, nodes } = &plan.by_query[n];
         for query in nodes.clone() {
             // SAFETY: the scratch memory has the size of the layout, and no other thread has the query.
-            unsafe { keep_weights(call, edges, (*set, query), &mut scratch, kept) }
+            unsafe {
+                if query + 1 < nodes.end {
+                    prefetch_keys(&call.pipeline, edges, *set, query + 1, false);
+                }
+                keep_weights(call, edges, (*set, query), scratch.numbers(), kept);
+            }
         }
     });
     work::in_order(plan.by_key.len(), |n| {
@@ -71,79 +74,24 @@ pub(super) fn backward(call: &backward::Call<'_>, edges: &Csr, plan: &Plan, thre
 ///
 /// # Safety
 ///
-/// `scratch` has the size of the layout; no other thread has the query.
-unsafe fn keep_weights(
-    call: &backward::Call<'_>,
-    edges: &Csr,
-    (set, query): (usize, usize),
-    scratch: &mut Scratch,
-    kept: Kept,
-) {
-    let (pipeline, layout) = (&call.pipeline, call.layout);
-    let (kernels, inputs) = (pipeline.kernels, pipeline.inputs);
-    let shape @ Shape { heads: all_heads, head_dim, value_dim, .. } = inputs.shape;
-    let (token, first_key) = (inputs.queries.range(set).start + query, inputs.keys.range(set).start);
-    let numbers = scratch.numbers();
-    // SAFETY: the layout has room for HEADS rows; the inputs were checked to hold the rows of all nodes.
-    unsafe {
-        let (weights, whole, slope) =
-            (numbers.add(layout.weights), numbers.add(layout.whole), numbers.add(layout.slope));
-        for first_head in (0..all_heads).step_by(HEADS) {
-            let heads = HEADS.min(all_heads - first_head);
-            let (mut origin, mut rest, mut delta) = ([0.0; HEADS], [0.0; HEADS], [0.0; HEADS]);
-            for row in 0..heads {
-                let lse = call.saved.lse[(first_head + row) * inputs.queries.tokens() + token];
-                [origin[row], rest[row]] = origin_and_rest(lse, pipeline.backward_factor());
-            }
-            // Summed as the gradients of the weights are, so that where they cancel they do so to the last digits.
-            (kernels.edge_scores)(&EdgeScores {
-                left: nodes(call.d_out, token, 1, value_dim),
-                right: nodes(&call.saved.out, token, 1, value_dim),
-                list: &[0],
-                first_head,
-                heads,
-                pairing: Pairing::Dot,
-                out: delta.as_mut_ptr(),
-                stride: 1,
-                derivative: std::ptr::null_mut(),
-            });
-            for piece in pieces::<BACKWARD_KEYS>(edges, token) {
-                let mut list = [0; BACKWARD_KEYS];
-                keys_of(edges, &piece, first_key, &mut list);
-                let count = piece.len();
-                (kernels.edge_scores)(&EdgeScores {
-                    left: nodes(&inputs.query, token, 1, head_dim),
-                    right: nodes(&inputs.key, first_key, shape.group(), head_dim),
-                    list: &list[..count],
-                    first_head,
-                    heads,
-                    pairing: pairing(pipeline),
-                    out: weights,
-                    stride: BACKWARD_KEYS,
-                    derivative: slope,
-                });
-                let spans = [Span { first: 0, end: count }; HEADS];
-                let place = Place {
-                    set,
-                    heads: first_head..first_head + heads,
-                    queries: query..query + 1,
-                    keys: Keys::Edges { first: piece.start, list: &list, count },
-                };
-                let columns = count.next_multiple_of(kernels.lanes);
-                let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans: &spans[..heads], columns };
-                let finished = Finished { whole, origin: origin.as_ptr(), rest: rest.as_ptr() };
-                pipeline.weights_again(&place, tile, finished, slope, numbers.add(layout.biases));
-                let (_, whole) = pipeline.gradient_tiles(weights, whole);
-                for (row, delta) in delta.iter().enumerate().take(heads) {
-                    let at = row * BACKWARD_KEYS;
-                    for (n, edge) in piece.clone().enumerate() {
+/// `numbers` has the size of the layout and is this thread's alone; no other thread has the query.
+unsafe fn keep_weights(call: &backward::Call<'_>, edges: &Csr, of: (usize, usize), numbers: *mut f32, kept: Kept) {
+    for first_head in (0..kept.heads).step_by(HEADS) {
+        let heads = first_head..kept.heads.min(first_head + HEADS);
+        // SAFETY: by the contract; the tiles have so many rows and columns.
+        unsafe {
+            with_weights(call, edges, of, heads, numbers, |Piece { edges, tile, slope, minus_delta, .. }| {
+                let (_, whole) = call.pipeline.gradient_tiles(tile.start, numbers.add(call.layout.whole));
+                for (row, minus_delta) in minus_delta.iter().enumerate() {
+                    for (n, edge) in edges.clone().enumerate() {
+                        let at = row * BACKWARD_KEYS + n;
                         // A weight is not negative, which leaves its sign to say on which side of 0 the score was.
-                        let sign = if *slope.add(at + n) == 1.0 { 1.0 } else { -1.0_f32 };
-                        *kept.weights(edge).add(first_head + row) = (*weights.add(at + n)).copysign(sign);
-                        *kept.gradients(edge).add(first_head + row) = *whole.add(at + n) * -delta;
+                        let sign = if *slope.add(at) == 1.0 { 1.0 } else { -1.0_f32 };
+                        *kept.weights(edge).add(first_head + row) = (*tile.start.add(at)).copysign(sign);
+                        *kept.gradients(edge).add(first_head + row) = *whole.add(at) * minus_delta;
                     }
                 }
-            }
+            });
         }
     }
 }
@@ -161,62 +109,33 @@ unsafe fn key_gradients(
     kept: Kept,
     slope: f32,
 ) {
-    let (pipeline, layout) = (&call.pipeline, call.layout);
-    let (kernels, inputs, choice) = (pipeline.kernels, pipeline.inputs, pipeline.choice);
-    let shape @ Shape { heads: all_heads, kv_heads, head_dim, value_dim } = inputs.shape;
-    let (head_padded, value_padded) = (padded(head_dim), padded(value_dim));
-    let (token, first_query) = (inputs.keys.range(set).start + key, inputs.queries.range(set).start);
-    let by_column = edges.by_column();
-    let entries = by_column.offsets[token]..by_column.offsets[token + 1];
-    // SAFETY: the layout has room for the sums of all heads of a key; the inputs were checked to hold the rows of all nodes.
+    let inputs = call.pipeline.inputs;
+    let shape @ Shape { head_dim, value_dim, .. } = inputs.shape;
+    let token = inputs.keys.range(set).start + key;
+    // SAFETY: by the contract; the inputs were checked to hold the rows of all nodes.
     unsafe {
-        let (dk, dv) = (scratch.add(layout.dk), scratch.add(layout.dv));
-        std::slice::from_raw_parts_mut(dk, kv_heads * head_padded).fill(0.0);
-        std::slice::from_raw_parts_mut(dv, kv_heads * value_padded).fill(0.0);
-        for first in entries.clone().step_by(BACKWARD_KEYS) {
-            let some = first..(first + BACKWARD_KEYS).min(entries.end);
-            let mut list = [0; BACKWARD_KEYS];
-            for (to, &query) in list.iter_mut().zip(&by_column.rows[some.clone()]) {
-                *to = query - first_query as u32;
-            }
-            for first_head in (0..all_heads).step_by(HEADS) {
-                let heads = HEADS.min(all_heads - first_head);
-                let mut d_score = [0.0; HEADS];
-                (kernels.edge_key)(&EdgeKey {
-                    value: nodes(&inputs.value, token, shape.group(), value_dim),
-                    d_out: nodes(call.d_out, first_query, 1, value_dim),
-                    list: &list[..some.len()],
-                    edges: &by_column.edges[some.clone()],
-                    first_head,
-                    heads,
-                    kept: kept.weights(0),
-                    all_heads: kept.heads,
-                    factor: choice.kept_factor(),
-                    slope,
-                    d_value: dv,
-                    out_stride: value_padded,
-                    d_score: d_score.as_mut_ptr(),
-                });
-                for (row, d_score) in d_score.iter().enumerate().take(heads) {
-                    *dk.add((first_head + row) / shape.group() * head_padded) += d_score;
-                }
-            }
-        }
-        for (from, from_stride, to, dim, factor) in [
-            (dk, head_padded, &call.gradients.key, head_dim, choice.scale),
-            (dv, value_padded, &call.gradients.value, value_dim, choice.kept_factor()),
-        ] {
-            (kernels.write_rows)(&Transfer {
-                from,
-                from_stride,
-                to: to.row(token, 0),
-                to_stride: to.head_stride(),
-                rows: kv_heads,
-                dim,
-                factors: std::ptr::null(),
-                factor,
+        sum_key(call, edges, (set, key), scratch, |piece| {
+            let KeyPiece { list, first_query, edges, first_head, heads, dk, dv } = piece;
+            let mut d_score = [0.0; HEADS];
+            (call.pipeline.kernels.edge_key)(&EdgeKey {
+                value: nodes(&inputs.value, token, shape.group(), value_dim),
+                d_out: nodes(call.d_out, first_query, 1, value_dim),
+                list,
+                edges,
+                first_head,
+                heads,
+                kept: kept.weights(0),
+                all_heads: kept.heads,
+                factor: call.pipeline.choice.kept_factor(),
+                slope,
+                d_value: dv,
+                out_stride: padded(value_dim),
+                d_score: d_score.as_mut_ptr(),
             });
-        }
+            for (row, d_score) in d_score.iter().enumerate().take(heads) {
+                *dk.add((first_head + row) / shape.group() * padded(head_dim)) += d_score;
+            }
+        });
     }
 }
 
