@@ -15,8 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use qkv::LargePages;
 
 use arguments::{Arguments, Bench, Command};
+
+/// Models and their data are read from anywhere in large buffers.
+#[global_allocator]
+static MEMORY: LargePages = LargePages;
 
 /// What ends a command early: one line for the user, and the exit status.
 #[derive(Debug)]

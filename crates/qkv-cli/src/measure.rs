@@ -128,7 +128,7 @@ impl<'a> Drawn<'a> {
         let Problem { shape, queries, keys, options, layout } = &self.problem;
         let Shape { heads, kv_heads, head_dim, value_dim } = *shape;
         let (q_len, kv_len) = (queries.tokens(), keys.tokens());
-        let saved = Saved { out: layout.view(&self.out, q_len, heads, value_dim), lse: &self.lse };
+        let saved = Saved { out: layout.view(&self.out, q_len, heads, value_dim), lse: &self.lse, kept: &[] };
         let gradients = Gradients {
             score: d_score.as_deref_mut(),
             bias: d_bias.as_deref_mut(),

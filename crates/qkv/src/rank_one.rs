@@ -125,7 +125,7 @@ fn gradients_body<T: Target>(
         }
     }
 }
-isa_dispatch!(fn gradients(x: &[f32], weights: &[f32], heads: usize, d_query: &[f32], d_key: &[f32], d_x: &mut [f32], d_weights: &mut [f32]) = gradients_body);
+isa_dispatch!(pub(crate) fn gradients(x: &[f32], weights: &[f32], heads: usize, d_query: &[f32], d_key: &[f32], d_x: &mut [f32], d_weights: &mut [f32]) = gradients_body);
 
 #[cfg(test)]
 mod tests {

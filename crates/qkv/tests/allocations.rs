@@ -95,7 +95,7 @@ fn a_second_call_allocates_nothing() {
                     let before = ALLOCATIONS.load(Ordering::Relaxed);
                     let to = ViewMut::new(&mut out, 4, 24);
                     attention_forward(&inputs, options, to, &mut lse, &mut workspace).expect("fits");
-                    let saved = Saved { out: View::new(&out, 4, 24), lse: &lse };
+                    let saved = Saved { out: View::new(&out, 4, 24), lse: &lse, kept: &[] };
                     let mut gradients = Gradients::new(
                         ViewMut::new(&mut dq, 4, 20),
                         ViewMut::new(&mut dk, 2, 20),

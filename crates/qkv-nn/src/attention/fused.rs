@@ -17,10 +17,10 @@ use burn::backend::{
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use qkv::Offsets;
-use qkv::attention::{self as kernel, Chosen, Inputs, Saved, Shape, View, ViewMut};
+use qkv::attention::{self as kernel, Chosen, Inputs, Saved, Shape, VectorGradients, View, ViewMut};
 use qkv::options::Options;
 use qkv::pool::Buffer;
-use qkv::rank_one::{rank_one_backward, rank_one_forward};
+use qkv::rank_one::rank_one_forward;
 
 use super::{AttentionExtras, AttentionOptions, Layout};
 use crate::memory::{self, pool};
@@ -60,15 +60,28 @@ pub(crate) struct Call {
     keys: Offsets,
 }
 
-/// Where the forward pass leaves its log-sum-exps, `[heads, query tokens]` in f64.
+/// Where the forward pass leaves what the backward pass needs besides its result.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lse(Arc<OnceLock<Buffer>>);
+pub(crate) struct Left(Arc<OnceLock<LeftBehind>>);
+
+#[derive(Debug)]
+struct LeftBehind {
+    /// The log-sum-exps, `[heads, query tokens]` in f64.
+    lse: Buffer,
+    /// What else the kernels keep.
+    kept: Buffer,
+    /// Queries and keys that were made of the values.
+    numbers: Option<[FlexTensor; 2]>,
+}
 
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait AttentionOps: Backend {
     /// `[query tokens, heads, value_dim]`.
-    fn attention_forward(#[extension_type] operands: Operands<Self>, call: Call, lse: Option<Lse>)
-    -> FloatTensor<Self>;
+    fn attention_forward(
+        #[extension_type] operands: Operands<Self>,
+        call: Call,
+        left: Option<Left>,
+    ) -> FloatTensor<Self>;
 
     /// The gradients of those that are wanted; the others are empty.
     fn attention_backward(
@@ -76,7 +89,7 @@ pub(crate) trait AttentionOps: Backend {
         out: FloatTensor<Self>,
         #[extension_type] operands: Operands<Self>,
         call: Call,
-        lse: Lse,
+        left: Left,
         wanted: [bool; 5],
     ) -> Operands<Self>;
 
@@ -85,17 +98,25 @@ pub(crate) trait AttentionOps: Backend {
 }
 
 impl AttentionOps for Flex {
-    fn attention_forward(operands: Operands<Self>, call: Call, lse: Option<Lse>) -> FloatTensor<Self> {
-        let operands = operands.scored().readable();
+    fn attention_forward(operands: Operands<Self>, call: Call, left: Option<Left>) -> FloatTensor<Self> {
+        let is_scored = operands.is_scored();
+        let operands = operands.scored(None).readable();
         let inputs = operands.inputs(&call);
         let (tokens, Shape { heads, value_dim, .. }) = (call.queries.tokens(), inputs.shape);
         let mut out = memory::take(tokens * heads * value_dim);
-        let mut numbers = lse.is_some().then(|| pool().take(2 * heads * tokens));
-        let of_rows = numbers.as_mut().map_or(&mut [][..], Buffer::as_f64_mut);
-        operands.attend(&call, ViewMut::new(&mut out, heads, value_dim), of_rows);
-        if let Some((Lse(place), numbers)) = lse.zip(numbers) {
-            place.set(numbers).expect("each forward pass has a place of its own");
+        let view = ViewMut::new(&mut out, heads, value_dim);
+        match left {
+            None => operands.attend(&call, view, &mut [], &mut []),
+            Some(Left(place)) => {
+                let mut lse = pool().take(2 * heads * tokens);
+                let needed = kernel::kept_numbers(&inputs, &operands.options(&call));
+                let mut kept = pool().take(needed.unwrap_or_else(|error| panic!("{error}")));
+                operands.attend(&call, view, lse.as_f64_mut(), &mut kept);
+                let numbers = is_scored.then(|| [operands.query.clone(), operands.key.clone()]);
+                place.set(LeftBehind { lse, kept, numbers }).expect("each forward pass has a place of its own");
+            }
         }
+        operands.give();
         flex::tensor(out, [tokens, heads, value_dim])
     }
 
@@ -104,26 +125,35 @@ impl AttentionOps for Flex {
         out: FloatTensor<Self>,
         operands: Operands<Self>,
         call: Call,
-        Lse(lse): Lse,
+        Left(left): Left,
         wanted: [bool; 5],
     ) -> Operands<Self> {
         let is_scored = operands.is_scored();
-        let (operands, d_out) = (operands.scored().readable(), readable(d_out));
+        let LeftBehind { lse, kept, numbers } = left.get().expect("the forward pass has left its log-sum-exps");
+        let (operands, d_out) = (operands.scored(numbers.clone()).readable(), readable(d_out));
         let inputs = operands.inputs(&call);
-        let lse = lse.get().expect("the forward pass has left its log-sum-exps").as_f64();
-        let saved = Saved { out: view(&out), lse };
+        let saved = Saved { out: view(&out), lse: lse.as_f64(), kept };
         // The kernel computes the gradients of query, key and value together: what nobody wants of them is scratch memory.
         let dims = [&operands.query, &operands.key, &operands.value].map(flex::dims::<3>);
         let [mut d_query, mut d_key, mut d_value] = [0, 1, 2].map(|n| Room::new(dims[n].iter().product(), wanted[n]));
         let [[_, heads, head_dim], [_, kv_heads, _], [_, _, value_dim]] = dims;
         let extra = [&operands.score, &operands.bias].map(flex::dims::<2>);
         let [mut d_score, mut d_bias] = [0, 1].map(|n| wanted[3 + n].then(|| memory::take(extra[n].iter().product())));
+        // A score's numbers are the weights of the additive one, or vectors.
+        let (vectors, score) = match is_scored {
+            true => {
+                let gradient = d_score.get_or_insert_with(|| memory::take(extra[0].iter().product()));
+                (Some(VectorGradients { vectors: flex::slice(&operands.score), gradient }), None)
+            }
+            false => (None, d_score.as_deref_mut()),
+        };
         let gradients = kernel::Gradients {
             query: ViewMut::new(d_query.numbers(), heads, head_dim),
             key: ViewMut::new(d_key.numbers(), kv_heads, head_dim),
             value: ViewMut::new(d_value.numbers(), kv_heads, value_dim),
-            score: d_score.as_deref_mut().filter(|_| !is_scored),
+            score,
             bias: d_bias.as_deref_mut(),
+            vectors,
         };
         let options = operands.options(&call);
         pool()
@@ -132,12 +162,8 @@ impl AttentionOps for Flex {
             })
             .unwrap_or_else(|error| panic!("{error}"));
         memory::give(d_out);
-        if is_scored {
-            let (numbers, vectors) = (flex::slice(&operands.value), flex::slice(&operands.score));
-            let d_numbers = [&*d_query.numbers(), &*d_key.numbers()];
-            let d_vectors = d_score.get_or_insert_with(|| memory::take(vectors.len()));
-            rank_one_backward(numbers, vectors, heads, d_numbers, d_value.numbers(), d_vectors);
-        }
+        operands.give();
+        memory::give(out);
         Operands {
             query: d_query.tensor(dims[0]),
             key: d_key.tensor(dims[1]),
@@ -154,7 +180,7 @@ impl AttentionOps for Flex {
         let (q_len, kv_len) = (call.queries.tokens(), call.keys.tokens());
         let mut out = pool().take(q_len * heads * value_dim);
         let mut lse = pool().take(2 * heads * q_len);
-        operands.attend(&call, ViewMut::new(&mut out, heads, value_dim), lse.as_f64_mut());
+        operands.attend(&call, ViewMut::new(&mut out, heads, value_dim), lse.as_f64_mut(), &mut []);
         let (all_heads, all_queries): (Vec<_>, Vec<_>) = ((0..heads).collect(), (0..q_len).collect());
         let chosen = Chosen { set: 0, heads: &all_heads, queries: &all_queries };
         let mut weights = vec![0.0; heads * q_len * kv_len];
@@ -165,16 +191,16 @@ impl AttentionOps for Flex {
 }
 
 impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
-    fn attention_forward(operands: Operands<Self>, call: Call, _: Option<Lse>) -> FloatTensor<Self> {
+    fn attention_forward(operands: Operands<Self>, call: Call, _: Option<Left>) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct AttentionBackward;
         impl<B: AttentionOps> Backward<B, 5> for AttentionBackward {
-            type State = (FloatTensor<B>, Operands<B>, Call, Lse);
+            type State = (FloatTensor<B>, Operands<B>, Call, Left);
             fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let d_out = grads.consume::<B>(&ops.node);
                 let wanted = ops.parents.each_ref().map(Option::is_some);
-                let (out, operands, call, lse) = ops.state;
-                let gradients = B::attention_backward(d_out, out, operands, call, lse, wanted);
+                let (out, operands, call, left) = ops.state;
+                let gradients = B::attention_backward(d_out, out, operands, call, left, wanted);
                 for (parent, gradient) in ops.parents.into_iter().zip(gradients.into_array()) {
                     if let Some(node) = parent {
                         grads.register::<B>(node.id, gradient);
@@ -187,9 +213,9 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
         let operands = Operands::from_array(operands.map(|operand| operand.into_primitive()));
         match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let lse = Lse::default();
-                let out = B::attention_forward(operands.clone(), call.clone(), Some(lse.clone()));
-                prep.finish((out.clone(), operands, call, lse), out)
+                let left = Left::default();
+                let out = B::attention_forward(operands.clone(), call.clone(), Some(left.clone()));
+                prep.finish((out.clone(), operands, call, left), out)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::attention_forward(operands, call, None)),
         }
@@ -200,7 +226,7 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
         _: FloatTensor<Self>,
         _: Operands<Self>,
         _: Call,
-        _: Lse,
+        _: Left,
         _: [bool; 5],
     ) -> Operands<Self> {
         panic!("attention has no second derivative")
@@ -229,8 +255,17 @@ impl Operands<Flex> {
         flex::shape(&self.query).num_dims() == 2
     }
 
-    /// The same with query and key, if they are to be made of the values.
-    fn scored(self) -> Self {
+    /// The same with query and key, if they are to be made of the values and have not been.
+    fn scored(self, made: Option<[FlexTensor; 2]>) -> Self {
+        if let Some([query, key]) = made {
+            return Self {
+                query,
+                key,
+                value: flex::contiguous(self.value),
+                score: flex::contiguous(self.score),
+                ..self
+            };
+        }
         if !self.is_scored() {
             return self;
         }
@@ -250,6 +285,12 @@ impl Operands<Flex> {
         Self { query, key, value, score, bias }
     }
 
+    /// Takes back the memory of those that nobody else holds.
+    fn give(self) {
+        let Self { query, key, value, score, bias } = self;
+        [query, key, value, score, bias].into_iter().for_each(memory::give);
+    }
+
     fn inputs<'a>(&'a self, call: &'a Call) -> Inputs<'a> {
         let ([_, heads, head_dim], [_, kv_heads, value_dim]) = (flex::dims(&self.query), flex::dims(&self.value));
         Inputs {
@@ -266,11 +307,11 @@ impl Operands<Flex> {
         call.options.kernel_options(flex::slice(&self.score), flex::slice(&self.bias))
     }
 
-    /// The forward pass into `out`, with its log-sum-exps if `lse` is not empty.
-    fn attend(&self, call: &Call, out: ViewMut<'_>, lse: &mut [f64]) {
+    /// The forward pass into `out`, with its log-sum-exps and what else it keeps if `lse` and `kept` are not empty.
+    fn attend(&self, call: &Call, out: ViewMut<'_>, lse: &mut [f64], kept: &mut [f32]) {
         let (inputs, options) = (self.inputs(call), self.options(call));
         pool()
-            .with_workspace(|workspace| kernel::attention_forward(&inputs, &options, out, lse, workspace))
+            .with_workspace(|workspace| kernel::attention_forward_keeping(&inputs, &options, out, lse, kept, workspace))
             .unwrap_or_else(|error| panic!("{error}"));
     }
 }

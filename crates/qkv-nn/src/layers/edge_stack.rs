@@ -202,11 +202,27 @@ impl EdgeAttention {
 
     /// `[tokens, heads · head_dim]`.
     fn forward(&self, x: &NodeInput, act: Activation, layout: &Layout, pass: &Pass) -> Tensor<2> {
+        bias_activation(self.attended(x, layout, pass), self.bias.val(), act)
+    }
+
+    /// The mean over heads, `[tokens, head_dim]`.
+    fn mean_of_heads(&self, x: &NodeInput, layout: &Layout, pass: &Pass) -> Tensor<2> {
+        let out = self.attended(x, layout, pass);
+        let ([tokens, width], heads) = (out.dims(), self.heads);
+        // As sums of rows, one operation each way; the bias behind it has fewer numbers.
+        let of_heads = out.reshape([tokens * heads, width / heads]);
+        let mean = gather_sum(of_heads, (0..(tokens * heads) as u32).collect(), heads) / heads as f32;
+        let bias = self.bias.val().reshape([heads, width / heads]).mean_dim(0).squeeze_dim(0);
+        bias_activation(mean, bias, Activation::Identity)
+    }
+
+    /// The same without the bias.
+    fn attended(&self, x: &NodeInput, layout: &Layout, pass: &Pass) -> Tensor<2> {
         let products = x.product(self.weight.val(), pass.next(self.dropout));
         let dropout = pass.next(self.attention_dropout);
         let [tokens, _] = products.dims();
         let width = self.bias.val().dims()[0];
-        let Some(kind) = self.kind else { return bias_activation(products, self.bias.val(), act) };
+        let Some(kind) = self.kind else { return products };
         let part = |n: usize| products.clone().narrow(1, n * width, width);
         let split = |x: Tensor<2>| {
             let [_, elements] = x.dims();
@@ -239,7 +255,7 @@ impl EdgeAttention {
                 attention(split(part(0)), split(part(1)), split(part(1)), &extras, layout, &options)
             }
         };
-        bias_activation(out.reshape([tokens, width]), self.bias.val(), act)
+        out.reshape([tokens, width])
     }
 
     /// `[edges, heads]`: what kind and numbers of each edge add to its logits.
@@ -293,15 +309,9 @@ impl EdgeStack {
     pub fn forward(&self, x: NodeInput, layout: &Layout, pass: &Pass) -> Tensor<2> {
         let (last, others) = self.layers.split_last().expect("a stack has a layer");
         let x = others.iter().fold(x, |x, layer| NodeInput::dense(layer.forward(&x, Activation::Elu, layout, pass)));
-        let out = last.forward(&x, Activation::Identity, layout, pass);
-        let [tokens, width] = out.dims();
         match last.heads {
-            1 => out,
-            // The mean over heads, as sums of rows: one operation each way.
-            heads => {
-                let of_heads = out.reshape([tokens * heads, width / heads]);
-                gather_sum(of_heads, (0..(tokens * heads) as u32).collect(), heads) / heads as f32
-            }
+            1 => last.forward(&x, Activation::Identity, layout, pass),
+            _ => last.mean_of_heads(&x, layout, pass),
         }
     }
 

@@ -37,6 +37,7 @@ impl BiasActivationOps for Flex {
         let [tokens, dim] = flex::dims(&x);
         let mut out = memory::take(tokens * dim);
         bias_activation_forward(flex::slice(&x), flex::slice(&bias), act, &mut out);
+        memory::give(x);
         flex::tensor(out, [tokens, dim])
     }
 
@@ -52,6 +53,7 @@ impl BiasActivationOps for Flex {
         let [d, numbers, own] = [&d_out, &x, &bias].map(flex::slice);
         bias_activation_backward(d, numbers, own, act, &mut d_x, &mut d_bias);
         memory::give(d_out);
+        memory::give(x);
         (flex::tensor(d_x, [tokens, dim]), flex::tensor(d_bias, [dim]))
     }
 }

@@ -23,16 +23,19 @@ pub(crate) struct Nodes {
     pub(crate) dim: usize,
 }
 
+// SAFETY: rows are reached through it by functions whose contracts say what can be read, and nobody writes to them meanwhile.
+unsafe impl Sync for Nodes {}
+
 impl Nodes {
     /// The row of a node, of the head that lies so many numbers behind the first.
     #[inline(always)]
-    fn row(&self, node: u32, offset: usize) -> *const f32 {
+    pub(super) fn row(&self, node: u32, offset: usize) -> *const f32 {
         self.start.wrapping_add(node as usize * self.stride + offset)
     }
 
     /// How many numbers behind the first the head lies that a head of the query sees.
     #[inline(always)]
-    fn offset(&self, head: usize) -> usize {
+    pub(super) fn offset(&self, head: usize) -> usize {
         head / self.group * self.head_stride
     }
 
@@ -60,7 +63,7 @@ const AHEAD: usize = 6;
 ///
 /// The instruction set of `V`.
 #[inline(always)]
-unsafe fn prefetch<V: Vector>(nodes: &Nodes, list: &[u32], column: usize, heads: usize) {
+pub(super) unsafe fn prefetch<V: Vector>(nodes: &Nodes, list: &[u32], column: usize, heads: usize) {
     if list.len() > MOST && column + AHEAD < list.len() {
         // SAFETY: by the contract.
         unsafe { prefetch_nodes::<V>(nodes, heads, &list[column + AHEAD..][..1]) }
@@ -241,7 +244,7 @@ unsafe fn pair_additive<V: Vector, const TANH: bool>(
 ///
 /// The instruction set of `V`; `count` numbers can be read.
 #[inline(always)]
-unsafe fn load_up_to<V: Vector>(from: *const f32, count: usize) -> V {
+pub(super) unsafe fn load_up_to<V: Vector>(from: *const f32, count: usize) -> V {
     // SAFETY: by the contract.
     unsafe { if count >= V::LANES { V::load(from) } else { V::load_first(from, count) } }
 }
@@ -375,128 +378,6 @@ unsafe fn edge_additive_rows<V: Vector, const TANH: bool>(e: &EdgeAdditive<'_>) 
                     let to = e.d_weights.add(head * e.d_weights_stride + at);
                     V::load(to).add(d_weights).store(to);
                 }
-            }
-        }
-    }
-}
-
-/// The operands of [`edge_key`].
-#[derive(Clone, Copy)]
-pub(crate) struct EdgeKey<'a> {
-    /// The value of the key: row 0.
-    pub(crate) value: Nodes,
-    pub(crate) d_out: Nodes,
-    /// The queries that see the key, rows of `d_out`, and the edges that they see it by.
-    pub(crate) list: &'a [u32],
-    pub(crate) edges: &'a [u32],
-    pub(crate) first_head: usize,
-    pub(crate) heads: usize,
-    /// `2 · all_heads` numbers of each edge: weights, with the sign of the score, then what comes through the others of the row. In
-    /// place of these is put the gradient of the score.
-    pub(crate) kept: *mut f32,
-    pub(crate) all_heads: usize,
-    /// What gradients of weights are multiplied by, and the derivative of a score below 0.
-    pub(crate) factor: f32,
-    pub(crate) slope: f32,
-    /// Added to: `out_stride` numbers for every `value.group` heads.
-    pub(crate) d_value: *mut f32,
-    pub(crate) out_stride: usize,
-    /// Added to: a number for each head, `first_head` being the first.
-    pub(crate) d_score: *mut f32,
-}
-
-/// Of each edge `g[h] = score'[h] · (weight[h] · factor · d_out[h] · value[h] + others[h])`, put where `others` was;
-/// `d_value[h] += Σ weight[h] · d_out[h]`, `d_score[h] += Σ g[h]`.
-///
-/// The row of a query is used for both while it is near; where a register holds it, it is read once.
-///
-/// # Safety
-///
-/// The instruction set of `V`; the operands hold what they say, rows of `d_value` whole registers.
-#[inline(always)]
-pub(crate) unsafe fn edge_key<V: Vector>(e: &EdgeKey<'_>) {
-    const TOGETHER: usize = 4;
-    let mut row = 0;
-    while row < e.heads {
-        let together = if e.heads - row < TOGETHER { 1 } else { TOGETHER };
-        // SAFETY: by the contract.
-        unsafe {
-            match (e.value.dim <= V::LANES, together) {
-                (false, _) => heads_of_key::<V, TOGETHER, false>(e, row, together),
-                (true, 1) => heads_of_key::<V, 1, true>(e, row, 1),
-                (true, _) => heads_of_key::<V, TOGETHER, true>(e, row, TOGETHER),
-            }
-        }
-        row += together;
-    }
-}
-
-/// [`edge_key`] of `count <= MOST` heads, which is `MOST` where a row is one register, `NARROW`.
-///
-/// # Safety
-///
-/// That of [`edge_key`].
-#[inline(always)]
-unsafe fn heads_of_key<V: Vector, const MOST: usize, const NARROW: bool>(e: &EdgeKey<'_>, first: usize, count: usize) {
-    let dim = e.value.dim;
-    // SAFETY: the instruction set, by the contract.
-    let zero = unsafe { V::splat(0.0) };
-    let (mut values, mut sums, mut d_score) = ([zero; MOST], [zero; MOST], [0.0; MOST]);
-    let (mut places, mut to) = ([(std::ptr::null(), 0); MOST], [std::ptr::null_mut(); MOST]);
-    for row in 0..count {
-        let head = e.first_head + first + row;
-        places[row] = (e.value.row(0, e.value.offset(head)), e.d_out.offset(head));
-        to[row] = e.d_value.wrapping_add(head / e.value.group * e.out_stride);
-        if NARROW {
-            // SAFETY: the row of the key, by the contract.
-            values[row] = unsafe { load_up_to::<V>(places[row].0, dim) };
-        }
-    }
-    for (column, (&query, &edge)) in e.list.iter().zip(e.edges).enumerate() {
-        // SAFETY: rows of nodes that exist, by the contract.
-        unsafe {
-            if first == 0 {
-                prefetch::<V>(&e.d_out, e.list, column, e.first_head + e.heads);
-            }
-            let kept = e.kept.add(2 * e.all_heads * edge as usize + e.first_head + first);
-            let others = kept.add(e.all_heads);
-            let (mut rows, mut signed, mut d_weights) = ([zero; MOST], [0.0_f32; MOST], [0.0; MOST]);
-            for row in 0..if NARROW { MOST } else { count } {
-                let (value, offset) = places[row];
-                let d_out = e.d_out.row(query, offset);
-                signed[row] = *kept.add(row);
-                d_weights[row] = if NARROW {
-                    rows[row] = load_up_to::<V>(d_out, dim);
-                    rows[row].mul(values[row]).reduce_add()
-                } else {
-                    pair_dot::<V>(dim, d_out, value)
-                };
-            }
-            for row in 0..if NARROW { MOST } else { count } {
-                let weight = signed[row].abs();
-                let d_logit = V::mul_add_number(d_weights[row] * e.factor, weight, *others.add(row));
-                let gradient = if signed[row].is_sign_negative() { d_logit * e.slope } else { d_logit };
-                *others.add(row) = gradient;
-                d_score[row] += gradient;
-                let weight = V::splat(weight);
-                if NARROW {
-                    sums[row] = weight.mul_add(rows[row], sums[row]);
-                } else {
-                    let d_out = e.d_out.row(query, places[row].1);
-                    for at in (0..dim).step_by(V::LANES) {
-                        let to = to[row].wrapping_add(at);
-                        weight.mul_add(load_up_to::<V>(d_out.add(at), dim - at), V::load(to)).store(to);
-                    }
-                }
-            }
-        }
-    }
-    for row in 0..count {
-        // SAFETY: by the contract.
-        unsafe {
-            *e.d_score.add(first + row) += d_score[row];
-            if NARROW {
-                V::load(to[row]).add(sums[row]).store(to[row]);
             }
         }
     }

@@ -33,17 +33,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::additive::AdditiveBackward;
 use super::bias::ToBias;
 use super::choice::{Choice, Scoring};
-use super::edges;
+use super::edges::{self, Kept};
 use super::forward::{SOON, with_next};
 use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, DOTS, Transfer};
 use super::micro::{Products, Span, Sums};
 use super::pack::{Rows, SLAB, padded, slabs};
 use super::pipeline::{Keys, Pipeline, Place, Tally, Tile};
 use super::plan::{Block, Plan};
+use super::scored::{Keep, ToVectors};
 use super::shape::{Gradients, Inputs, Saved, Shape, View};
 use super::softmax::Gradient;
 use super::steps::{Chain, Mixed};
-use super::walk::Kept;
 use super::weights::{Finished, origin_and_rest};
 use super::workspace::{Cut, Scratch, Shared, Workspace, own};
 use crate::options::{Bias, Mask};
@@ -77,6 +77,10 @@ pub(super) struct Call<'a> {
     sums: Shared,
     /// How many tasks have added their tallies to them.
     handed_in: AtomicUsize,
+    /// What the forward pass has kept of edges, if it has.
+    pub(super) keep: Option<Keep>,
+    /// Where the gradients of query and key go on to, if they were made of the values.
+    pub(super) vectors: Option<ToVectors<'a>>,
 }
 
 /// Where a thread's scratch memory holds what.
@@ -167,8 +171,15 @@ pub(super) fn backward(
     let per_head = summed_bias + summed_score;
     workspace.tallies(shape.heads, per_head);
     let followed = if workspace.plan.by_query.is_empty() { 0 } else { choice.edges().map_or(0, |edges| edges.edges()) };
-    workspace.by_edge.reserve(Kept::numbers(followed, shape.heads));
-    let kept = Kept::new(Shared(workspace.by_edge.as_mut_ptr()), shape.heads);
+    let keep = Keep::of(inputs, choice, saved.kept);
+    let vectors = gradients.vectors.as_ref().map(|of| of.vectors);
+    workspace.by_edge.reserve(match (keep, vectors) {
+        (None, _) => Kept::numbers(followed, shape.heads),
+        (Some(_), vectors) => workspace.plan.by_key.len() * vectors.map_or(0, <[f32]>::len),
+    });
+    let by_edge = Shared(workspace.by_edge.as_mut_ptr());
+    let kept = Kept::new(by_edge, shape.heads);
+    let vectors = vectors.map(|vectors| ToVectors::new(inputs, gradients, vectors, by_edge));
     // Of a dense bias every number is written where every pair takes part.
     let all_written = matches!(choice.bias, Bias::Dense { .. }) && choice.mask == Mask::Full;
     if let (Some(bias), false) = (&mut gradients.bias, all_written) {
@@ -197,9 +208,14 @@ pub(super) fn backward(
         d_score: (summed_score > 0).then_some(summed_bias),
         sums,
         handed_in: AtomicUsize::new(0),
+        keep,
+        vectors,
     };
     call.blocks(plan, threads);
     edges::backward(&call, plan, threads, kept);
+    if let (Some(to), Some(of)) = (vectors, &mut gradients.vectors) {
+        to.finish(keep.is_some(), plan, inputs.queries.tokens(), of.gradient);
+    }
     let heads = if per_head == 0 { 0 } else { shape.heads };
     for head in 0..heads {
         // SAFETY: the sums have so many numbers, and no thread is at work on them.
@@ -242,6 +258,12 @@ impl Call<'_> {
             }
             self.hand_in(n, &mut scratch);
         });
+    }
+
+    /// The memory of what is kept of rows, once all sets are done that are walked through by tiles: a number for each head and query
+    /// at least.
+    pub(super) fn spare_rows(&self) -> Shared {
+        Shared(self.rows.0[0])
     }
 
     /// Adds what a task has summed over pairs to the sums of all, after all tasks before it: the order of an addition decides

@@ -284,6 +284,26 @@ fn ways() -> Vec<Case> {
             cases.push(Case { graph: Some(Graph::Random(graph)), bias, score, ..plain });
         }
     }
+    // scores of rank one along edges, a register of whole heads or not; two queries with more edges than a tile has columns
+    for heads in [1, 2, 3, 4, 5, 8, 16, 17] {
+        for (value_dim, slope) in [(1, 0.2), (16, -0.5), (20, 0.0), (40, 1.0)] {
+            let plain = case(&[(70, 70), (9, 30)], grouped(heads, heads, 1, value_dim), Mask::Full);
+            let plain = Case { score: Scoring::RankOne(slope), graph: Some(Graph::Random(0.06)), ..plain };
+            cases.push(Case { dropout: Some(0.4), ..plain.clone() });
+            cases.push(Case {
+                normalizer: Normalizer::SoftmaxPlusOne,
+                graph: Some(Graph::Isolated(0.1)),
+                ..plain.clone()
+            });
+            for (graph, memory) in [(Graph::Hubs(2), Memory::Packed), (Graph::Random(0.03), Memory::ByHead)] {
+                cases.push(Case { lengths: vec![(300, 300)], graph: Some(graph), memory, ..plain.clone() });
+            }
+            cases.push(plain);
+        }
+    }
+    let plain = case(&[(300, 300)], grouped(2, 2, 1, 5), Mask::Full);
+    let hubs = Case { score: Scoring::RankOne(0.2), graph: Some(Graph::Hubs(2)), ..plain };
+    cases.push(Case { dropout: Some(0.4), normalizer: Normalizer::SoftmaxPlusOne, ..hubs });
     // blocks on the diagonal, each of them dense: tiles that see few blocks of keys; and sets without an edge
     for bias in [Biased::No, Biased::Edges, Biased::Alibi { offset: 0 }, Biased::Grid { reach: [3, 9] }] {
         let plain = case(&[(1300, 1300)], Shape::new(1, 4), Mask::Full);

@@ -118,6 +118,11 @@ impl<'a> Choice<'a> {
         if let Mask::Graph(edges) = self.mask { Some(edges) } else { None }
     }
 
+    /// Whether weights are the softmax of scores alone, and all of them count.
+    pub(crate) fn is_plain_softmax(&self) -> bool {
+        self.normalizer == Normalizer::Softmax && self.bias == Bias::None && self.dropout.is_none()
+    }
+
     /// What sums of weights and values are multiplied by, for what was dropped.
     pub(crate) fn kept_factor(&self) -> f32 {
         self.dropout.map_or(1.0, |dropout| dropout.factor)

@@ -24,12 +24,12 @@ use super::micro::Span;
 use super::pack::padded;
 use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::Plan;
-use super::scored;
+use super::scored::{self, KeptRow};
 use super::shape::{Shape, View};
 use super::steps::Chain;
-use super::walk::{Kept, KeyPiece, Piece, prefetch_queries, sum_key, with_weights};
-use super::weights::State;
-use super::workspace::{Scratch, own};
+use super::walk::{KeyPiece, prefetch_queries, sum_key};
+use super::weights::{Finished, State, origin_and_rest};
+use super::workspace::{Scratch, Shared, own};
 use crate::csr::Csr;
 use crate::work;
 
@@ -85,25 +85,24 @@ pub(super) fn forward(call: &Call<'_>, plan: &Plan, threads: &[Mutex<Scratch>]) 
             // SAFETY: the scratch memory has the size of the layout.
             unsafe {
                 if query + 1 < nodes.end {
-                    prefetch_keys(&call.pipeline, edges, *set, query + 1, true);
+                    prefetch_keys(&call.pipeline, edges, *set, query + 1);
                 }
-                forward_query(call, edges, *set, query, scratch.numbers());
+                forward_query(call, edges, *set, query, &mut scratch);
             }
         }
     });
 }
 
-/// Asks for keys that a query sees, and for their values if they are wanted: they lie anywhere, and its predecessor's work hides how
-/// long they take.
+/// Asks for keys that a query sees, and for their values: they lie anywhere, and its predecessor's work hides how long they take.
 ///
 /// # Safety
 ///
 /// The query exists.
-pub(super) unsafe fn prefetch_keys(pipeline: &Pipeline<'_>, edges: &Csr, set: usize, query: usize, values: bool) {
+unsafe fn prefetch_keys(pipeline: &Pipeline<'_>, edges: &Csr, set: usize, query: usize) {
     let inputs = pipeline.inputs;
     let Shape { heads, head_dim, value_dim, .. } = inputs.shape;
     let list = edges.neighbours(inputs.queries.range(set).start + query);
-    for (view, dim) in [(&inputs.key, head_dim), (&inputs.value, value_dim)].into_iter().take(1 + usize::from(values)) {
+    for (view, dim) in [(&inputs.key, head_dim), (&inputs.value, value_dim)] {
         // SAFETY: by the contract.
         unsafe { (pipeline.kernels.prefetch_nodes)(&nodes(view, 0, inputs.shape.group(), dim), heads, list) }
     }
@@ -112,20 +111,27 @@ pub(super) unsafe fn prefetch_keys(pipeline: &Pipeline<'_>, edges: &Csr, set: us
 /// # Safety
 ///
 /// `scratch` has the size of the layout and is this thread's alone; no other thread has the query.
-unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, scratch: *mut f32) {
-    let Call { pipeline, layout, .. } = *call;
+unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, scratch: &mut Scratch) {
+    let Call { pipeline, layout, keep, .. } = *call;
+    let (scratch, maxima) = scratch.numbers_and_maxima();
     let (kernels, inputs) = (pipeline.kernels, pipeline.inputs);
     let shape @ Shape { head_dim, value_dim, .. } = inputs.shape;
     let value_padded = padded(value_dim);
     let (token, first_key) = (inputs.queries.range(set).start + query, inputs.keys.range(set).start);
     // SAFETY: the layout has room for HEADS rows; the inputs were checked to hold the rows of all nodes.
     unsafe {
+        if scored::forward_row(call, edges, token, scratch) {
+            return;
+        }
         let state @ State { row_max, row_sum, rescale } = call.state(scratch);
         let (acc, tile) = (scratch.add(layout.acc), scratch.add(layout.tile));
         for first_head in (0..shape.heads).step_by(HEADS) {
             let heads = HEADS.min(shape.heads - first_head);
             std::slice::from_raw_parts_mut(acc, heads * value_padded).fill(0.0);
             pipeline.begin(state, heads);
+            let row =
+                KeptRow { token, first_head, heads, edges: edges.row_offsets()[token]..edges.row_offsets()[token + 1] };
+            let slope = keep.map_or(std::ptr::null_mut(), |keep| keep.begin(call, &row, scratch, maxima));
             for piece in pieces::<FORWARD_KEYS>(edges, token) {
                 let mut list = [0; FORWARD_KEYS];
                 keys_of(edges, &piece, first_key, &mut list);
@@ -139,7 +145,7 @@ unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, 
                     pairing: pairing(&pipeline),
                     out: tile,
                     stride: FORWARD_KEYS,
-                    derivative: std::ptr::null_mut(),
+                    derivative: slope,
                 });
                 let spans = [Span { first: 0, end: count }; HEADS];
                 let place = Place {
@@ -150,8 +156,9 @@ unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, 
                 };
                 let columns = count.next_multiple_of(kernels.lanes);
                 let weights = Tile { start: tile, stride: FORWARD_KEYS, spans: &spans[..heads], columns };
-                let rescale = pipeline.weights(&place, weights, state, scratch.add(layout.biases));
-                (kernels.edge_sums)(&EdgeSums {
+                let whole = if keep.is_some() { scratch.add(layout.whole) } else { std::ptr::null_mut() };
+                let rescale = pipeline.weights(&place, weights, state, whole, scratch.add(layout.biases));
+                let sums = EdgeSums {
                     tile,
                     stride: FORWARD_KEYS,
                     right: nodes(&inputs.value, first_key, shape.group(), value_dim),
@@ -162,7 +169,11 @@ unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, 
                     out_stride: value_padded,
                     out_group: 1,
                     rescale,
-                });
+                };
+                (kernels.edge_sums)(&sums);
+                if let Some(keep) = keep {
+                    keep.piece(call, &row, piece.start, &sums, scratch, maxima);
+                }
             }
             (kernels.totals)(row_sum, heads, rescale);
             for row in 0..heads {
@@ -180,6 +191,9 @@ unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, 
                 factors: rescale,
                 factor: 1.0,
             });
+            if let Some(keep) = keep {
+                keep.end(call, &row, scratch, maxima);
+            }
         }
     }
 }
@@ -187,8 +201,8 @@ unsafe fn forward_query(call: &Call<'_>, edges: &Csr, set: usize, query: usize, 
 /// The gradients of all sets that go along their edges; sums over pairs go to the tallies.
 pub(super) fn backward(call: &backward::Call<'_>, plan: &Plan, threads: &[Mutex<Scratch>], kept: Kept) {
     let Some(edges) = call.pipeline.choice.edges() else { return };
-    if scored::fits(call) {
-        return scored::backward(call, edges, plan, threads, kept);
+    if let Some(keep) = call.keep {
+        return scored::backward(call, &keep, edges, plan, threads);
     }
     work::in_order(plan.by_query.len(), |n| {
         let mut scratch = own(threads);
@@ -198,13 +212,17 @@ pub(super) fn backward(call: &backward::Call<'_>, plan: &Plan, threads: &[Mutex<
             // SAFETY: the scratch memory has the size of the layout.
             unsafe {
                 if query + 1 < nodes.end {
-                    prefetch_keys(&call.pipeline, edges, *set, query + 1, true);
+                    prefetch_keys(&call.pipeline, edges, *set, query + 1);
                 }
                 backward_query(call, edges, (*set, query), &mut scratch, kept);
             }
         }
         call.hand_in(plan.tasks.len() + n, &mut scratch);
     });
+    let inputs = call.pipeline.inputs;
+    let Shape { heads, head_dim, value_dim, .. } = inputs.shape;
+    let of_edge = Nodes { start: kept.weights(0), stride: 2 * heads, head_stride: 0, group: 1, dim: 2 * heads };
+    let (d_out, query) = (nodes(call.d_out, 0, 1, value_dim), nodes(&inputs.query, 0, 1, head_dim));
     work::in_order(plan.by_key.len(), |n| {
         let mut scratch = own(threads);
         let Unit { set, nodes } = &plan.by_key[n];
@@ -212,12 +230,127 @@ pub(super) fn backward(call: &backward::Call<'_>, plan: &Plan, threads: &[Mutex<
             // SAFETY: as above, and what is kept of the edges is complete.
             unsafe {
                 if key + 1 < nodes.end {
-                    prefetch_queries(call, edges, (*set, key + 1), kept);
+                    prefetch_queries(call, edges, (*set, key + 1), &of_edge, &[(d_out, heads), (query, heads)]);
                 }
                 backward_key(call, edges, (*set, key), scratch.numbers(), kept);
             }
         }
     });
+}
+
+/// What is kept of each edge: weights, then gradients of products, a number for each head.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
+    start: Shared,
+    pub(super) heads: usize,
+}
+
+impl Kept {
+    /// Numbers that all edges take.
+    pub(super) fn numbers(edges: usize, heads: usize) -> usize {
+        2 * edges * heads
+    }
+
+    pub(super) fn new(start: Shared, heads: usize) -> Self {
+        Self { start, heads }
+    }
+
+    pub(super) fn weights(self, edge: usize) -> *mut f32 {
+        self.start.at(2 * edge * self.heads)
+    }
+
+    pub(super) fn gradients(self, edge: usize) -> *mut f32 {
+        self.start.at((2 * edge + 1) * self.heads)
+    }
+}
+
+/// Some edges of a query, with their weights.
+struct Piece<'a> {
+    pub(super) edges: Range<usize>,
+    /// How the scores were made.
+    pub(super) scores: &'a EdgeScores<'a>,
+    pub(super) place: &'a Place<'a>,
+    /// The weights, those of a head in a row.
+    pub(super) tile: Tile<'a>,
+    /// The derivatives of the logits by the products, laid out alike; null where they are all 1.
+    pub(super) slope: *mut f32,
+    /// For each head what its query's weights get through each other.
+    pub(super) minus_delta: &'a [f32],
+}
+
+/// Calls `run` for the edges of a query, in pieces that fit a tile, when their weights, of some heads, lie in the tiles of the layout:
+/// as they were in the forward pass, and what else their gradients need.
+///
+/// # Safety
+///
+/// `numbers` has the size of the layout; there are so many heads, and no more than [`HEADS`].
+unsafe fn with_weights(
+    call: &backward::Call<'_>,
+    edges: &Csr,
+    (set, query): (usize, usize),
+    heads: Range<usize>,
+    numbers: *mut f32,
+    mut run: impl FnMut(Piece<'_>),
+) {
+    let (pipeline, layout) = (&call.pipeline, call.layout);
+    let (kernels, inputs, choice) = (pipeline.kernels, pipeline.inputs, pipeline.choice);
+    let shape @ Shape { head_dim, value_dim, .. } = inputs.shape;
+    let (token, first_key) = (inputs.queries.range(set).start + query, inputs.keys.range(set).start);
+    let (first_head, count) = (heads.start, heads.len());
+    let (mut origin, mut rest, mut minus_delta) = ([0.0; HEADS], [0.0; HEADS], [0.0; HEADS]);
+    for (row, head) in heads.clone().enumerate() {
+        let lse = call.saved.lse[head * inputs.queries.tokens() + token];
+        [origin[row], rest[row]] = origin_and_rest(lse, pipeline.backward_factor());
+    }
+    // SAFETY: by the contract; the inputs were checked to hold the rows of all nodes.
+    unsafe {
+        if choice.normalizer.has_sum() {
+            // Summed as the gradients of the weights are, so that where they cancel they do so to the last digits.
+            (kernels.edge_scores)(&EdgeScores {
+                left: nodes(call.d_out, token, 1, value_dim),
+                right: nodes(&call.saved.out, token, 1, value_dim),
+                list: &[0],
+                first_head,
+                heads: count,
+                pairing: Pairing::Dot,
+                out: minus_delta.as_mut_ptr(),
+                stride: 1,
+                derivative: std::ptr::null_mut(),
+            });
+            minus_delta.iter_mut().for_each(|delta| *delta = -*delta);
+        }
+        let (weights, whole) = (numbers.add(layout.weights), numbers.add(layout.whole));
+        let slope = if choice.has_slope() { numbers.add(layout.slope) } else { std::ptr::null_mut() };
+        for piece in pieces::<BACKWARD_KEYS>(edges, token) {
+            let mut list = [0; BACKWARD_KEYS];
+            keys_of(edges, &piece, first_key, &mut list);
+            let scores = EdgeScores {
+                left: nodes(&inputs.query, token, 1, head_dim),
+                right: nodes(&inputs.key, first_key, shape.group(), head_dim),
+                list: &list[..piece.len()],
+                first_head,
+                heads: count,
+                pairing: pairing(pipeline),
+                out: weights,
+                stride: BACKWARD_KEYS,
+                derivative: slope,
+            };
+            (kernels.edge_scores)(&scores);
+            let spans = [Span { first: 0, end: piece.len() }; HEADS];
+            let place = Place {
+                set,
+                heads: heads.clone(),
+                queries: query..query + 1,
+                keys: Keys::Edges { first: piece.start, list: &list, count: piece.len() },
+            };
+            let columns = piece.len().next_multiple_of(kernels.lanes);
+            let tile = Tile { start: weights, stride: BACKWARD_KEYS, spans: &spans[..count], columns };
+            let finished = Finished { whole, origin: origin.as_ptr(), rest: rest.as_ptr() };
+            pipeline.weights_again(&place, tile, finished, slope, numbers.add(layout.biases));
+            let minus_delta = &minus_delta[..count];
+            run(Piece { edges: piece, scores: &scores, place: &place, tile, slope, minus_delta });
+        }
+    }
 }
 
 /// Keeps weights and gradients of the products of a query's edges, and writes its gradient.

@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::backward::{self, ROW_NUMBERS};
 use super::choice::Choice;
+use super::edges::Kept;
 use super::kernels::{BACKWARD_KEYS, BACKWARD_QUERIES, FORWARD_KEYS, FORWARD_QUERIES, Kernels};
 use super::plan::Plan;
 use super::shape::{AttentionError, Inputs, Shape, View};
-use super::walk::Kept;
 use crate::isa::Isa;
 use crate::offsets::Offsets;
 use crate::options::Options;
@@ -224,7 +224,7 @@ impl Scratch {
             waves: plan.waves.iter().filter(|(packings, _)| !packings.is_empty()).count(),
             packed: plan.packed,
             rows: 0,
-            thread: plan.forward_layout(inputs.shape, choice).total,
+            thread: plan.forward_layout(inputs.shape, choice, false).total,
             partial: plan.partial,
             turns: 0,
             ..Self::of_bias(inputs, choice)
@@ -334,7 +334,7 @@ mod tests {
                 Bias::Alibi { .. } => Some(&mut slopes),
                 _ => Some(&mut d_bias),
             };
-            let saved = Saved { out: View::new(&out, heads, value_dim), lse: &lse };
+            let saved = Saved { out: View::new(&out, heads, value_dim), lse: &lse, kept: &[] };
             let d_out = View::new(&d_out, heads, value_dim);
             attention_backward(&inputs, options, &saved, d_out, gradients, &mut workspace).expect("it fits");
             [forward, workspace.bytes()]

@@ -167,7 +167,8 @@ unsafe fn part(call: &Call<'_>, part: &Part, scratch: *mut f32, partial: Shared)
                     Place { set: part.set, heads: heads_of(kv_head), queries: 0..q_len, keys: Keys::From(first) };
                 let weights = Tile { start: tile, stride: FORWARD_KEYS, spans, columns };
                 let state = state.beginning_at(n * rows);
-                let rescale = pipeline.weights(&place, weights, state, scratch.add(layout.biases));
+                let rescale =
+                    pipeline.weights(&place, weights, state, std::ptr::null_mut(), scratch.add(layout.biases));
                 let (next, next_head) = match kv_head + 1 < part.kv_heads.end {
                     true => (first, kv_head + 1),
                     false => (first + FORWARD_KEYS, part.kv_heads.start),

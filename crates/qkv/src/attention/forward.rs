@@ -22,6 +22,7 @@ use super::micro::{Products, Span, Sums};
 use super::pack::{Rows, padded, slabs};
 use super::pipeline::{Keys, Pipeline, Place, Tile};
 use super::plan::{Packed, Packing, Unit, packed_keys};
+use super::scored::Keep;
 use super::shape::{Inputs, Shape, ViewMut};
 use super::softmax::ROW_SUMS;
 use super::weights::State;
@@ -45,6 +46,8 @@ pub(super) struct Call<'a> {
     /// Null if nobody wants it.
     lse: *mut f64,
     pub(super) layout: Layout,
+    /// Where weights along edges are kept, if they are.
+    pub(super) keep: Option<Keep>,
 }
 
 // SAFETY: `lse` is written at places that no two units share.
@@ -62,14 +65,23 @@ pub(super) struct Layout {
     /// A tile of what is added to logits, where that is collected.
     pub(super) biases: usize,
     pub(super) packed: usize,
+    /// What is needed to keep weights along edges, where they are: tiles of derivatives of scores, of weights before dropout and of
+    /// those whose scores are positive, the sums of the latter, and of each row its share and a factor.
+    pub(super) slope: usize,
+    pub(super) whole: usize,
+    pub(super) positive: usize,
+    pub(super) positive_acc: usize,
+    pub(super) shares: usize,
+    pub(super) factors: usize,
     pub(super) total: usize,
 }
 
 impl Layout {
     /// For tiles of [`FORWARD_QUERIES`] rows and sums of `sums` rows; `packed` numbers of keys and values.
-    pub(super) fn new(shape: Shape, sums: usize, collects_bias: bool, packed: usize) -> Self {
+    pub(super) fn new(shape: Shape, sums: usize, collects_bias: bool, packed: usize, keeps: bool) -> Self {
         let mut cut = Cut::new();
         let sums = sums.max(FORWARD_QUERIES);
+        let if_kept = |numbers: usize| if keeps { numbers } else { 0 };
         Self {
             q: cut.part(slabs(shape.head_dim, sums)),
             tile: cut.part(FORWARD_QUERIES * FORWARD_KEYS),
@@ -80,22 +92,34 @@ impl Layout {
             rescale: cut.part(sums + ROW_SUMS),
             biases: cut.part(if collects_bias { FORWARD_QUERIES * FORWARD_KEYS + 16 } else { 0 }),
             packed: cut.part(packed),
+            slope: cut.part(if_kept(FORWARD_QUERIES * FORWARD_KEYS)),
+            whole: cut.part(if_kept(FORWARD_QUERIES * FORWARD_KEYS)),
+            positive: cut.part(if_kept(FORWARD_QUERIES * FORWARD_KEYS)),
+            positive_acc: cut.part(if_kept(FORWARD_QUERIES * padded(shape.value_dim))),
+            shares: cut.part(if_kept(FORWARD_QUERIES)),
+            factors: cut.part(if_kept(FORWARD_QUERIES + ROW_SUMS)),
             total: cut.total(),
         }
     }
 }
 
 /// `out` and `lse` of checked inputs; no `lse` where it is empty.
-pub(super) fn forward(pipeline: Pipeline<'_>, out: &ViewMut<'_>, lse: &mut [f64], workspace: &mut Workspace) {
+pub(super) fn forward(
+    pipeline: Pipeline<'_>,
+    out: &ViewMut<'_>,
+    lse: &mut [f64],
+    keep: Option<Keep>,
+    workspace: &mut Workspace,
+) {
     let Pipeline { inputs, choice, .. } = pipeline;
     workspace.plan.forward(inputs, choice, lse.is_empty());
-    let layout = workspace.plan.forward_layout(inputs.shape, choice);
+    let layout = workspace.plan.forward_layout(inputs.shape, choice, keep.is_some());
     workspace.packed.reserve(workspace.plan.packed);
     workspace.partial.reserve(workspace.plan.partial);
     workspace.for_threads(layout.total);
     let (packed, partial) = (Shared(workspace.packed.as_mut_ptr()), Shared(workspace.partial.as_mut_ptr()));
-    let call =
-        Call { pipeline, out, lse: if lse.is_empty() { std::ptr::null_mut() } else { lse.as_mut_ptr() }, layout };
+    let lse = if lse.is_empty() { std::ptr::null_mut() } else { lse.as_mut_ptr() };
+    let call = Call { pipeline, out, lse, layout, keep };
     let (plan, threads) = (&workspace.plan, &workspace.threads);
     for (packings, tasks) in &plan.waves {
         work::in_order(packings.len(), |n| call.pack(&plan.packings[packings.start + n], packed));
@@ -244,7 +268,8 @@ impl Call<'_> {
                 pipeline.scores(head..head + 1, &products, (kernels.scores, FORWARD_KEYS), std::ptr::null_mut());
                 let columns = keys.len().next_multiple_of(kernels.lanes);
                 let weights = Tile { start: tile, stride: FORWARD_KEYS, spans, columns };
-                let rescale = pipeline.weights(&place, weights, state, scratch.add(layout.biases));
+                let rescale =
+                    pipeline.weights(&place, weights, state, std::ptr::null_mut(), scratch.add(layout.biases));
                 (kernels.mix)(&Sums {
                     left: tile,
                     right: packed.values.add((first - packed.first) * value_dim_padded),

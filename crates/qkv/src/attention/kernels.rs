@@ -5,12 +5,14 @@
 
 use super::additive::{Additive, AdditiveBackward, RankOne, additive, additive_backward, rank_one};
 use super::along::{
-    EdgeAdditive, EdgeGradient, EdgeKey, EdgeScores, EdgeSums, Nodes, edge_additive, edge_gradient, edge_key,
-    edge_scores, edge_sums, prefetch_nodes,
+    EdgeAdditive, EdgeGradient, EdgeScores, EdgeSums, Nodes, edge_additive, edge_gradient, edge_scores, edge_sums,
+    prefetch_nodes,
 };
 use super::direct::{Direct, DirectSums, direct, direct_sums};
 use super::micro::{AsIs, Products, Sums, products, sums};
 use super::pack::{Rows, pack_panels, pack_rows, pack_slabs, prefetch_bytes, prefetch_rows};
+use super::scored_row::{ScoredQuery, ScoredRow, scored_query, scored_row};
+use super::scored_steps::{EdgeKeep, EdgeKey, edge_keep, edge_key};
 use super::softmax::{Again, Gradient, Online, again, online, totals};
 use super::steps::{Chain, Diagonals, Drops, Logits, Mixed, Weigh, chain, diagonals, drops, logits, weigh};
 use super::tables::{Runs, add_runs, copy_runs, look_up};
@@ -97,6 +99,11 @@ pub(crate) struct Kernels {
     pub(crate) edge_gradient: unsafe fn(&EdgeGradient<'_>),
     /// Gradients that a key gets by its edges, where scores are sums.
     pub(crate) edge_key: unsafe fn(&EdgeKey<'_>),
+    /// Weights of edges, kept for these.
+    pub(crate) edge_keep: unsafe fn(&EdgeKeep),
+    /// The same for one query from its scores to its sums, and its gradient.
+    pub(crate) scored_row: unsafe fn(&ScoredRow<'_>),
+    pub(crate) scored_query: unsafe fn(&ScoredQuery),
 }
 
 impl Kernels {
@@ -229,6 +236,9 @@ macro_rules! kernels {
                 edge_additive_of(e: &EdgeAdditive<'_>) => edge_additive::<V>(e);
                 edge_gradient_of(e: &EdgeGradient<'_>) => edge_gradient::<V>(e);
                 edge_key_of(e: &EdgeKey<'_>) => edge_key::<V>(e);
+                edge_keep_of(k: &EdgeKeep) => edge_keep(k);
+                scored_row_of(r: &ScoredRow<'_>) => scored_row::<V>(r);
+                scored_query_of(q: &ScoredQuery) => scored_query::<V>(q);
                 write_rows(t: &Transfer) => transfer::<V, false>(t);
                 add_rows(t: &Transfer) => transfer::<V, true>(t);
             );
@@ -282,6 +292,9 @@ macro_rules! kernels {
                 edge_additive: edge_additive_of,
                 edge_gradient: edge_gradient_of,
                 edge_key: edge_key_of,
+                edge_keep: edge_keep_of,
+                scored_row: scored_row_of,
+                scored_query: scored_query_of,
             };
         }
     };

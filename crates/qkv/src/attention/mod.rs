@@ -89,6 +89,8 @@ pub(crate) mod pack;
 mod pipeline;
 mod plan;
 mod scored;
+mod scored_row;
+mod scored_steps;
 mod shape;
 mod softmax;
 mod steps;
@@ -100,7 +102,7 @@ mod workspace;
 pub(crate) use along::pair_dot;
 pub use explain::{Explanation, Pass, Tile, explain};
 pub use extras::{Chosen, attention_weights, merge, self_attention};
-pub use shape::{AttentionError, Gradients, Inputs, Saved, Shape, View, ViewMut};
+pub use shape::{AttentionError, Gradients, Inputs, Saved, Shape, VectorGradients, View, ViewMut};
 pub use workspace::Workspace;
 
 use crate::isa::Isa;
@@ -108,6 +110,7 @@ use crate::options::Options;
 use choice::Choice;
 use kernels::Kernels;
 use pipeline::Pipeline;
+use scored::Keep;
 use workspace::Shared;
 
 /// `out` and `lse` of `inputs`: see the [module](self).
@@ -126,7 +129,37 @@ pub fn attention_forward(
     lse: &mut [f64],
     workspace: &mut Workspace,
 ) -> Result<(), AttentionError> {
-    forward_with(Kernels::of(Isa::detect()), inputs, options, out, lse, workspace)
+    forward_with(Kernels::of(Isa::detect()), inputs, options, out, lse, &mut [], workspace)
+}
+
+/// How many numbers [`attention_forward_keeping`] keeps for the backward pass: 0 for what has no use for any. Those are a softmax of
+/// [scores of rank one](crate::options::Score::RankOne) along the edges of a graph, without a bias: a number for each edge and head (two
+/// under dropout), and one more than `value_dim` for each query and head, and another.
+///
+/// # Errors
+///
+/// [`AttentionError`] if shapes, or the numbers of an option, do not fit together.
+pub fn kept_numbers(inputs: &Inputs<'_>, options: &Options<'_>) -> Result<usize, AttentionError> {
+    inputs.check()?;
+    let choice = Choice::new(inputs, options)?;
+    Ok(Keep::new(inputs, &choice).map_or(0, |keep| keep.numbers()))
+}
+
+/// The same as [`attention_forward`], which keeps [so many](kept_numbers) numbers for the backward pass, so that it need not compute
+/// weights again: where neighbours lie anywhere in memory, that takes longer than to read what was kept.
+///
+/// # Errors
+///
+/// As [`attention_forward`], or if `kept` has another length; it may be empty, and nothing is kept.
+pub fn attention_forward_keeping(
+    inputs: &Inputs<'_>,
+    options: &Options<'_>,
+    out: ViewMut<'_>,
+    lse: &mut [f64],
+    kept: &mut [f32],
+    workspace: &mut Workspace,
+) -> Result<(), AttentionError> {
+    forward_with(Kernels::of(Isa::detect()), inputs, options, out, lse, kept, workspace)
 }
 
 pub(crate) fn forward_with(
@@ -135,6 +168,7 @@ pub(crate) fn forward_with(
     options: &Options<'_>,
     out: ViewMut<'_>,
     lse: &mut [f64],
+    kept: &mut [f32],
     workspace: &mut Workspace,
 ) -> Result<(), AttentionError> {
     inputs.check()?;
@@ -143,9 +177,11 @@ pub(crate) fn forward_with(
         inputs.check_lse(lse.len())?;
     }
     let choice = Choice::new(inputs, options)?;
+    check_kept(inputs, &choice, kept)?;
+    let keep = Keep::new(inputs, &choice).filter(|_| !kept.is_empty()).map(|keep| keep.at(kept));
     let (differences, starts) = lay_out(inputs, &choice, workspace);
     let pipeline = Pipeline { kernels, inputs, choice: &choice, differences, starts: &starts };
-    forward::forward(pipeline, &out, lse, workspace);
+    forward::forward(pipeline, &out, lse, keep, workspace);
     workspace.starts = starts;
     Ok(())
 }
@@ -186,11 +222,21 @@ pub(crate) fn backward_with(
     inputs.check_gradients(&gradients)?;
     let choice = Choice::new(inputs, options)?;
     choice.check_gradients(&gradients)?;
+    check_kept(inputs, &choice, saved.kept)?;
     let (differences, starts) = lay_out(inputs, &choice, workspace);
     let pipeline = Pipeline { kernels, inputs, choice: &choice, differences, starts: &starts };
     backward::backward(pipeline, saved, (&d_out, &mut gradients), workspace);
     workspace.starts = starts;
     Ok(())
+}
+
+/// Whether so much was kept as a call keeps, if anything was.
+fn check_kept(inputs: &Inputs<'_>, choice: &Choice<'_>, kept: &[f32]) -> Result<(), AttentionError> {
+    let needed = Keep::new(inputs, choice).map_or(0, |keep| keep.numbers());
+    match kept.len() {
+        found if found == 0 || found == needed => Ok(()),
+        found => Err(AttentionError::Kept { needed, found }),
+    }
 }
 
 /// What a bias needs beside its numbers: those by difference, for each head, and where each set's begin.

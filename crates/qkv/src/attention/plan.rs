@@ -239,10 +239,10 @@ impl Plan {
     }
 
     /// Scratch memory of a thread for the forward pass that was planned.
-    pub(super) fn forward_layout(&self, shape: Shape, choice: &Choice<'_>) -> forward::Layout {
+    pub(super) fn forward_layout(&self, shape: Shape, choice: &Choice<'_>, keeps: bool) -> forward::Layout {
         let own = packed_numbers(shape, self.own_keys);
         let packed = if self.parts.is_empty() { own } else { own.max(few::packed(shape)) };
-        forward::Layout::new(shape, self.rows, choice.collects_bias(), packed)
+        forward::Layout::new(shape, self.rows, choice.collects_bias(), packed, keeps)
     }
 
     /// How each set is gone through. `is_few` tells sets of few queries, of a shape and so many queries and keys, if there is a way of

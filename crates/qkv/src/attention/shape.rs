@@ -284,7 +284,18 @@ impl Inputs<'_> {
         let Shape { heads, kv_heads, head_dim, value_dim } = self.shape;
         g.query.check("d_query", self.queries.tokens(), heads, head_dim)?;
         g.key.check("d_key", self.keys.tokens(), kv_heads, head_dim)?;
-        g.value.check("d_value", self.keys.tokens(), kv_heads, value_dim)
+        g.value.check("d_value", self.keys.tokens(), kv_heads, value_dim)?;
+        let Some(VectorGradients { vectors, gradient }) = &g.vectors else { return Ok(()) };
+        let (tokens, numbers) = (self.queries.tokens(), 2 * heads * value_dim);
+        let packed = |strides: (usize, usize), dim: usize| strides == (heads * dim, dim);
+        let to = |view: &ViewMut<'_>| (view.row_stride(), view.head_stride());
+        let fits = (head_dim, kv_heads, self.keys.tokens()) == (1, heads, tokens)
+            && packed(self.value.strides(), value_dim)
+            && packed(to(&g.value), value_dim)
+            && packed(to(&g.query), 1)
+            && packed(to(&g.key), 1)
+            && [vectors.len(), gradient.len()] == [numbers; 2];
+        if fits { Ok(()) } else { Err(AttentionError::Vectors { numbers }) }
     }
 }
 
@@ -299,6 +310,8 @@ pub struct Saved<'a> {
     /// Of [`SoftmaxPlusOne`](crate::options::Normalizer::SoftmaxPlusOne) they are `ln(1 + Σ e^logit)`; of normalisers without a sum
     /// they are 0, and mean nothing.
     pub lse: &'a [f64],
+    /// What [`attention_forward_keeping`](super::attention_forward_keeping) has kept; empty if it was not asked to.
+    pub kept: &'a [f32],
 }
 
 /// Where the backward pass writes. What was there is overwritten.
@@ -314,12 +327,24 @@ pub struct Gradients<'a> {
     pub score: Option<&'a mut [f32]>,
     /// Of the numbers of the [`Bias`](crate::options::Bias), laid out as they are, if it is wanted.
     pub bias: Option<&'a mut [f32]>,
+    /// Of the vectors that query and key were made with, if they were made of the values.
+    pub vectors: Option<VectorGradients<'a>>,
+}
+
+/// Where query and key are numbers made of the values, `q[t,h] = v[t,h] · a[h]` and `k[t,h] = v[t,h] · b[h]`, as
+/// [`rank_one_forward`](crate::rank_one::rank_one_forward) makes them: their gradients then go on to the values and to a and b.
+#[derive(Debug)]
+pub struct VectorGradients<'a> {
+    /// `[2, heads, value_dim]`: a, then b.
+    pub vectors: &'a [f32],
+    /// Their gradient.
+    pub gradient: &'a mut [f32],
 }
 
 impl<'a> Gradients<'a> {
     /// Those of query, key and value alone.
     pub fn new(query: ViewMut<'a>, key: ViewMut<'a>, value: ViewMut<'a>) -> Self {
-        Self { query, key, value, score: None, bias: None }
+        Self { query, key, value, score: None, bias: None, vectors: None }
     }
 }
 
@@ -408,6 +433,23 @@ pub enum AttentionError {
         tokens: usize,
         /// How many numbers there are.
         found: usize,
+    },
+    /// Another number of kept numbers.
+    #[error("attention: expected {needed} kept numbers, found {found}")]
+    Kept {
+        /// How many a call keeps.
+        needed: usize,
+        /// How many numbers there are.
+        found: usize,
+    },
+    /// Queries and keys that are not made of the values.
+    #[error(
+        "attention: gradients of vectors want queries and keys of one number for each value, all packed, and {numbers} numbers of \
+         vectors"
+    )]
+    Vectors {
+        /// How many numbers the vectors have.
+        numbers: usize,
     },
     /// Weights of another size.
     #[error("attention: expected [{heads}, {queries}, {kv_len}] weights, found {found} numbers")]

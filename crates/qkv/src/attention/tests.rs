@@ -6,6 +6,7 @@ mod fuzz;
 mod options;
 mod reference;
 mod refusals;
+mod scored;
 
 use super::cases::{Case, Memory, case, cases};
 use super::kernels::Kernels;
@@ -223,7 +224,7 @@ fn merged_halves_are_the_whole() {
             data.run_with_lse(kernels, &mut Workspace::new())
         };
         let (a, b, all) = (half(0, split), half(split, 90), half(0, 90));
-        let [a, b] = [&a, &b].map(|(r, lse)| Saved { out: View::new(&r.out, 2, 16), lse });
+        let [a, b] = [&a, &b].map(|(r, lse)| Saved { out: View::new(&r.out, 2, 16), lse, kept: &[] });
         let (mut out, mut lse) = (vec![f32::NAN; 30 * 32], vec![f64::NAN; 60]);
         merge(&a, &b, ([30, 2, 16], Normalizer::Softmax), ViewMut::new(&mut out, 2, 16), &mut lse).expect("fits");
         assert!(error(&out, &to_f64(&all.0.out)) < 1e-6 && error(&lse, &all.1) < 1e-6);
@@ -233,7 +234,7 @@ fn merged_halves_are_the_whole() {
 #[test]
 fn merging_two_that_saw_nothing_leaves_nothing() {
     let (out, lse) = ([0.0; 4], [f64::NEG_INFINITY]);
-    let saved = Saved { out: View::new(&out, 1, 4), lse: &lse };
+    let saved = Saved { out: View::new(&out, 1, 4), lse: &lse, kept: &[] };
     let (mut both, mut both_lse) = ([f32::NAN; 4], [f64::NAN]);
     merge(&saved, &saved, ([1, 1, 4], Normalizer::Softmax), ViewMut::new(&mut both, 1, 4), &mut both_lse)
         .expect("fits");
@@ -261,7 +262,7 @@ fn merging_counts_the_one_of_the_softmax_plus_one_once() {
         (out, lse)
     };
     let [a, b, all] = [0..15, 15..40, 0..40].map(|keys| attend(keys, Normalizer::SoftmaxPlusOne));
-    let [a, b] = [&a, &b].map(|(out, lse)| Saved { out: View::new(out, 1, 4), lse });
+    let [a, b] = [&a, &b].map(|(out, lse)| Saved { out: View::new(out, 1, 4), lse, kept: &[] });
     let (mut out, mut lse) = (vec![f32::NAN; 12], vec![f64::NAN; 3]);
     let to = ViewMut::new(&mut out, 1, 4);
     merge(&a, &b, ([3, 1, 4], Normalizer::SoftmaxPlusOne), to, &mut lse).expect("fits");

@@ -86,16 +86,18 @@ impl Pipeline<'_> {
         }
     }
 
-    /// Weights from products; returns what the sums so far are to be multiplied by, for each row, or null for nothing.
+    /// Weights from products; returns what the sums so far are to be multiplied by, for each row, or null for nothing. Under dropout
+    /// `whole`, if it is not null, becomes a tile of the weights before it.
     ///
     /// # Safety
     ///
-    /// Tile, state and `biases` have the rows of the place.
+    /// Tile, state, `whole` and `biases` have the rows of the place.
     pub(super) unsafe fn weights(
         &self,
         place: &Place<'_>,
         tile: Tile<'_>,
         state: State,
+        whole: *mut f32,
         biases: *mut f32,
     ) -> *const f32 {
         let bare = self.is_bare();
@@ -113,7 +115,7 @@ impl Pipeline<'_> {
                 let scale = if bare { self.choice.scale.abs() } else { 1.0 };
                 self.weigh(place, tile, scale, std::ptr::null_mut());
             }
-            self.drop(place, tile, std::ptr::null_mut(), Second::None);
+            self.drop(place, tile, whole, if whole.is_null() { Second::None } else { Second::Copied });
             if sums { state.rescale } else { std::ptr::null() }
         }
     }

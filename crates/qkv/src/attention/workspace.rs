@@ -29,7 +29,7 @@ pub struct Workspace {
     pub(crate) starts: Vec<usize>,
     /// Gradients that are summed over pairs.
     pub(crate) sums: Buffer,
-    /// Weights and gradients of products of each edge.
+    /// Weights and gradients of products of each edge, or gradients of vectors by each unit.
     pub(crate) by_edge: Buffer,
     /// One for each thread.
     pub(crate) threads: Vec<Mutex<Scratch>>,
@@ -93,18 +93,26 @@ fn lock(buffer: &Mutex<Scratch>) -> std::sync::MutexGuard<'_, Scratch> {
     buffer.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// What a thread computes in.
+/// What a thread computes in, on cache lines of its own: two, since processors fetch them in pairs.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Scratch {
     numbers: Buffer,
     /// Its part of gradients that are summed over pairs, for each head; zero but where it is touched.
     sums: Buffer,
     touched: Vec<Range<usize>>,
+    /// Of a query with very many edges, the largest logits up to each piece of them.
+    maxima: Vec<f32>,
 }
 
 impl Scratch {
     pub(crate) fn numbers(&mut self) -> *mut f32 {
         self.numbers.as_mut_ptr()
+    }
+
+    /// The same, and a list to be filled.
+    pub(crate) fn numbers_and_maxima(&mut self) -> (*mut f32, &mut Vec<f32>) {
+        (self.numbers.as_mut_ptr(), &mut self.maxima)
     }
 
     /// Its tally.
@@ -113,7 +121,10 @@ impl Scratch {
     }
 
     fn bytes(&self) -> usize {
-        self.numbers.bytes() + self.sums.bytes() + self.touched.capacity() * size_of::<Range<usize>>()
+        self.numbers.bytes()
+            + self.sums.bytes()
+            + self.touched.capacity() * size_of::<Range<usize>>()
+            + self.maxima.capacity() * size_of::<f32>()
     }
 }
 

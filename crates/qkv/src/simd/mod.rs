@@ -78,6 +78,30 @@ pub(crate) trait Vector: Copy {
     /// The first `count <= LANES` numbers from `from`, zeros behind them; reads no others.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
 
+    /// The first `N` numbers from `from`, repeated; `N` divides `LANES`, and reads no others.
+    #[inline(always)]
+    unsafe fn repeated<const N: usize>(from: *const f32) -> Self {
+        let mut numbers = [0.0; 16];
+        for (lane, number) in numbers.iter_mut().enumerate() {
+            // SAFETY: so many can be read, says the caller.
+            *number = unsafe { *from.add(lane % N) };
+        }
+        // SAFETY: a register has at most 16 numbers.
+        unsafe { Self::load(numbers.as_ptr()) }
+    }
+
+    /// Lane `i` becomes what lane `i xor N` was, `N` a power of two below `LANES`.
+    #[inline(always)]
+    unsafe fn exchanged<const N: usize>(self) -> Self {
+        let mut numbers = [0.0; 16];
+        // SAFETY: a register has at most 16 numbers.
+        unsafe {
+            self.store(numbers.as_mut_ptr());
+            let numbers: [f32; 16] = std::array::from_fn(|lane| numbers[(lane ^ N) % Self::LANES]);
+            Self::load(numbers.as_ptr())
+        }
+    }
+
     /// The first `count <= LANES` numbers to `to`; writes no others.
     unsafe fn store_first(self, to: *mut f32, count: usize);
 

@@ -95,6 +95,29 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn repeated<const N: usize>(from: *const f32) -> Self {
+        unsafe {
+            Self(match N {
+                1 => _mm256_set1_ps(*from),
+                2 => _mm256_castpd_ps(_mm256_set1_pd(from.cast::<f64>().read_unaligned())),
+                4 => _mm256_broadcast_ps(&from.cast::<__m128>().read_unaligned()),
+                _ => _mm256_loadu_ps(from),
+            })
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn exchanged<const N: usize>(self) -> Self {
+        unsafe {
+            Self(match N {
+                1 => _mm256_permute_ps::<0b10_11_00_01>(self.0),
+                2 => _mm256_permute_ps::<0b01_00_11_10>(self.0),
+                _ => _mm256_permute2f128_ps::<1>(self.0, self.0),
+            })
+        }
+    }
+
+    #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
     }
@@ -315,6 +338,31 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, count: usize) {
         unsafe { _mm512_mask_storeu_ps(to, Self::mask(0, count), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn repeated<const N: usize>(from: *const f32) -> Self {
+        unsafe {
+            Self(match N {
+                1 => _mm512_set1_ps(*from),
+                2 => _mm512_castpd_ps(_mm512_set1_pd(from.cast::<f64>().read_unaligned())),
+                4 => _mm512_broadcast_f32x4(from.cast::<__m128>().read_unaligned()),
+                8 => _mm512_broadcast_f32x8(_mm256_loadu_ps(from)),
+                _ => _mm512_loadu_ps(from),
+            })
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn exchanged<const N: usize>(self) -> Self {
+        unsafe {
+            Self(match N {
+                1 => _mm512_permute_ps::<0b10_11_00_01>(self.0),
+                2 => _mm512_permute_ps::<0b01_00_11_10>(self.0),
+                4 => _mm512_shuffle_f32x4::<0b10_11_00_01>(self.0, self.0),
+                _ => _mm512_shuffle_f32x4::<0b01_00_11_10>(self.0, self.0),
+            })
+        }
     }
 
     #[inline(always)]

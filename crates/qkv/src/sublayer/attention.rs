@@ -339,9 +339,9 @@ impl SelfAttention<'_> {
     ) {
         let head_dim = self.d_model() / self.heads;
         let [query, key, value] = ViewMut::qkv(d_projections, self.heads, head_dim);
-        let gradients = Gradients { query, key, value, score, bias };
+        let gradients = Gradients { query, key, value, score, bias, vectors: None };
         let inputs = self.inputs(projections, sets);
-        let saved = Saved { out: View::new(attended, self.heads, head_dim), lse };
+        let saved = Saved { out: View::new(attended, self.heads, head_dim), lse, kept: &[] };
         let d_out = View::new(d_attended, self.heads, head_dim);
         pool.with_workspace(|workspace| {
             attention_backward(&inputs, &self.options, &saved, d_out, gradients, workspace)

@@ -3,7 +3,9 @@
 use super::super::cases::{Biased, Case, Graph, Memory, Scoring};
 use super::super::kernels::Kernels;
 use super::super::reference::{Float, Problem, Results, Slack};
-use super::super::{Gradients, Inputs, Saved, Shape, View, ViewMut, Workspace, backward_with, forward_with};
+use super::super::{
+    Gradients, Inputs, Saved, Shape, View, ViewMut, Workspace, backward_with, forward_with, kept_numbers,
+};
 use crate::csr::Csr;
 use crate::isa::Isa;
 use crate::offsets::Offsets;
@@ -199,7 +201,7 @@ impl Data {
         let mut out = Held::new(&vec![f32::NAN; self.d_out.len()], q_len, shape.heads, shape.value_dim, memory);
         let [query, key, value] = held.each_ref().map(Held::view);
         let inputs = Inputs { shape, query, key, value, queries: &self.queries, keys: &self.keys };
-        forward_with(kernels, &inputs, &self.options(), out.view_mut(), &mut [], workspace).expect("fits");
+        forward_with(kernels, &inputs, &self.options(), out.view_mut(), &mut [], &mut [], workspace).expect("fits");
         out.packed()
     }
 
@@ -209,6 +211,16 @@ impl Data {
         kernels: &'static Kernels,
         workspace: &mut Workspace,
     ) -> (Results<f32>, Vec<f64>) {
+        let (results, lse, _) = self.run_and_save(kernels, workspace);
+        (results, lse)
+    }
+
+    /// The same, and all that was saved.
+    pub(super) fn run_and_save(
+        &self,
+        kernels: &'static Kernels,
+        workspace: &mut Workspace,
+    ) -> (Results<f32>, Vec<f64>, Vec<f32>) {
         let shape = self.case.shape;
         let (q_len, kv_len) = (self.queries.tokens(), self.keys.tokens());
         let mut q = Held::new(&self.q, q_len, shape.heads, shape.head_dim, self.case.memory);
@@ -225,8 +237,11 @@ impl Data {
         };
         let inputs = Inputs { shape, query, key, value, queries: &self.queries, keys: &self.keys };
         let options = self.options();
-        forward_with(kernels, &inputs, &options, out.view_mut(), &mut lse, workspace).expect("fits");
-        let saved = Saved { out: out.view(), lse: &lse };
+        // What can be kept is, but for one way that operands lie.
+        let keeps = self.case.memory != Memory::Gaps;
+        let mut kept = vec![f32::NAN; if keeps { kept_numbers(&inputs, &options).expect("fits") } else { 0 }];
+        forward_with(kernels, &inputs, &options, out.view_mut(), &mut lse, &mut kept, workspace).expect("fits");
+        let saved = Saved { out: out.view(), lse: &lse, kept: &kept };
         let mut d_fused = vec![f32::NAN; fused.as_ref().map_or(0, Vec::len)];
         let mut held = [q.like(), k.like(), v.like()];
         let [query, key, value] = if fused.is_some() {
@@ -249,7 +264,8 @@ impl Data {
         }
         let [dq, dk, dv] = held.map(|held| held.packed());
         let short = lse.iter().map(|&x| x as f32).collect();
-        (Results { out: out.packed(), lse: short, dq, dk, dv, d_score, d_bias, slack: Slack::default() }, lse)
+        let results = Results { out: out.packed(), lse: short, dq, dk, dv, d_score, d_bias, slack: Slack::default() };
+        (results, lse, kept)
     }
 
     /// `[tokens, 3, heads, dim]`, if the case asks for it.

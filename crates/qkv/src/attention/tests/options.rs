@@ -134,8 +134,8 @@ fn gradients_that_nobody_asks_for_change_nothing() {
         let data = Data::new(&case, 2);
         let Shape { head_dim, .. } = case.shape;
         for kernels in instruction_sets() {
-            let (all, lse) = data.run_with_lse(kernels, &mut Workspace::new());
-            let saved = Saved { out: View::new(&all.out, 2, 10), lse: &lse };
+            let (all, lse, kept) = data.run_and_save(kernels, &mut Workspace::new());
+            let saved = Saved { out: View::new(&all.out, 2, 10), lse: &lse, kept: &kept };
             let (mut dq, mut dk, mut dv) = (all.dq.clone(), all.dk.clone(), all.dv.clone());
             [&mut dq, &mut dk, &mut dv].into_iter().for_each(|x| x.fill(f32::NAN));
             let gradients = Gradients::new(

@@ -43,7 +43,7 @@ fn call(
             ViewMut::new(&mut dv, 1, 3),
         )
     };
-    let saved = Saved { out: View::new(&out, heads, 3), lse: &lse };
+    let saved = Saved { out: View::new(&out, heads, 3), lse: &lse, kept: &[] };
     let d_out = View::new(&d_out, heads, 3);
     [forward, attention_backward(&inputs, options, &saved, d_out, gradients, &mut workspace)]
 }

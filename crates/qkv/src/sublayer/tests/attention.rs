@@ -224,8 +224,8 @@ impl Case {
         let [mut d_score, mut d_bias] = [&parameters[11], &parameters[12]].map(|x| vec![0.0; x.len()]);
         let [query, key, value] = [&mut d_q, &mut d_k, &mut d_v].map(|x| ViewMut::new(x, heads, d / heads));
         let (score, bias) = (self.additive.then_some(&mut d_score[..]), self.reach.map(|_| &mut d_bias[..]));
-        let saved = Saved { out: View::new(&o, heads, d / heads), lse: &lse };
-        let to = Gradients { query, key, value, score, bias };
+        let saved = Saved { out: View::new(&o, heads, d / heads), lse: &lse, kept: &[] };
+        let to = Gradients { query, key, value, score, bias, vectors: None };
         attention_backward(&inputs, &options, &saved, View::new(&d_o, heads, d / heads), to, &mut workspace)
             .expect("shapes that fit");
         let [of_q, of_k, of_v] = [(&d_q, 0), (&d_k, 1), (&d_v, 2)].map(|(d_projection, i)| {
