@@ -70,6 +70,56 @@ fn outside(id: u32, rows: usize) -> ! {
     panic!("gather: id {id} of a table of {rows} rows")
 }
 
+/// `out[i]` the mean of `width` rows of `table` that follow each other, from row `i · width` on, with `table` `[tokens · width, dim]` and `out`
+/// `[tokens, dim]`.
+///
+/// # Panics
+///
+/// If a slice has another length than its shape.
+pub fn neighbour_mean(table: &[f32], dim: usize, width: usize, out: &mut [f32]) {
+    assert!(
+        table.len() == out.len() * width && (dim == 0 || out.len().is_multiple_of(dim)),
+        "neighbour_mean: out has {} numbers and table {}, expected [tokens, {dim}] and [tokens · {width}, {dim}]",
+        out.len(),
+        table.len()
+    );
+    if out.is_empty() {
+        return;
+    }
+    let rows = blocks::rows_per_block(dim * width);
+    let parts = table.chunks(rows * width * dim).zip(out.chunks_mut(rows * dim));
+    blocks::for_each(table.len(), parts, |(table, out)| mean_of_rows(table, dim, width, out));
+}
+
+#[inline(always)]
+fn mean_of_rows_body<T: Target>(table: &[f32], dim: usize, width: usize, out: &mut [f32]) {
+    let share = 1.0 / width as f32;
+    for (rows, out) in table.chunks_exact(width * dim).zip(out.chunks_exact_mut(dim)) {
+        let (first, others) = rows.split_at(dim);
+        out.copy_from_slice(first);
+        for row in others.chunks_exact(dim) {
+            crate::math::add_to(out, row);
+        }
+        out.iter_mut().for_each(|x| *x *= share);
+    }
+}
+isa_dispatch!(fn mean_of_rows(table: &[f32], dim: usize, width: usize, out: &mut [f32]) = mean_of_rows_body);
+
+/// The way back of [`neighbour_mean`]: `d_rows` becomes the gradient that each of the rows has whose mean has the gradient `d_out`, both
+/// `[tokens, dim]`.
+///
+/// # Panics
+///
+/// If the slices differ in length.
+pub fn neighbour_mean_backward(d_out: &[f32], width: usize, d_rows: &mut [f32]) {
+    assert_eq!(d_out.len(), d_rows.len(), "neighbour_mean_backward: slices of two lengths");
+    let share = 1.0 / width as f32;
+    let parts = d_out.chunks(blocks::BLOCK).zip(d_rows.chunks_mut(blocks::BLOCK));
+    blocks::for_each(d_out.len(), parts, |(d_out, d_rows)| {
+        d_rows.iter_mut().zip(d_out).for_each(|(to, from)| *to = share * from);
+    });
+}
+
 /// Undoes [`gather_sum`]: `d_table[r] = Σ d_out[i]` over all positions of `ids` that hold `r`, with `d_out`
 /// `[tokens, dim]`, `ids` `[tokens, width]` and `d_table` `[rows, dim]`. What `d_table` held is overwritten.
 ///
@@ -203,6 +253,28 @@ mod tests {
         assert_eq!(packed, padded[..6]);
         gather_sum(&packed, 2, &unpack, 1, &mut back);
         assert_eq!(back, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn the_mean_of_rows_that_follow_each_other_and_its_gradient() {
+        for (tokens, dim, width) in [(0, 3, 2), (1, 1, 1), (7, 5, 3), (3000, 16, 4), (5, 0, 2)] {
+            let table = numbers(tokens * width * dim, 3);
+            let reference = |table: &[f64]| -> Vec<f64> {
+                let at = |i: usize, d: usize| (0..width).map(|w| table[(i * width + w) * dim + d]).sum::<f64>();
+                (0..tokens).flat_map(|i| (0..dim).map(move |d| at(i, d) / width as f64)).collect()
+            };
+            let mut out = vec![f32::NAN; tokens * dim];
+            neighbour_mean(&table, dim, width, &mut out);
+            assert_close(&out, &reference(&crate::testing::to_f64(&table)), 1e-6);
+            let d_out = numbers(tokens * dim, 4);
+            let mut d_rows = vec![f32::NAN; tokens * dim];
+            neighbour_mean_backward(&d_out, width, &mut d_rows);
+            if tokens < 100 {
+                let expected = differences(&table, |table| dot(&reference(table), &d_out));
+                let all: Vec<f32> = d_rows.chunks(dim.max(1)).flat_map(|row| row.repeat(width)).collect();
+                assert_close(&all, &expected, 1e-5);
+            }
+        }
     }
 
     #[test]

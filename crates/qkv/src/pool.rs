@@ -21,6 +21,9 @@ struct Line([f32; LINE]);
 /// training, at the beginning of which is kept what its end wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Vectors of a size that may be with somebody, for all that is known: those that never come back must not stand for others for ever.
+const MOST_LENT: usize = 256;
+
 /// Numbers of a vector that is worth keeping.
 const SMALL: usize = 4096;
 
@@ -61,13 +64,28 @@ fn take_best<T>(
     Some(idle.swap_remove(best).memory)
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Free {
     buffers: Vec<Idle<Vec<Line>>>,
     vectors: Vec<Idle<Vec<f32>>>,
+    /// How many vectors of a size are with somebody, by the powers of 2.
+    lent: [usize; usize::BITS as usize],
     /// What attention computes in, each with the thread that had it. These stay as large as the largest call has made them, one for
     /// each caller at a time.
     workspaces: Vec<(Option<usize>, Workspace)>,
+}
+
+impl Default for Free {
+    fn default() -> Self {
+        Self { buffers: Vec::new(), vectors: Vec::new(), lent: [0; usize::BITS as usize], workspaces: Vec::new() }
+    }
+}
+
+impl Free {
+    /// How many vectors of about the size of this one, which is not empty, are with somebody.
+    fn lent(&mut self, vector: &Vec<f32>) -> &mut usize {
+        &mut self.lent[vector.capacity().ilog2() as usize]
+    }
 }
 
 impl Pool {
@@ -87,20 +105,27 @@ impl Pool {
     /// The same as a plain vector, for whoever must own one. It comes back by [`Pool::give`].
     pub fn take_vec(&self, len: usize) -> Vec<f32> {
         let taken = take_best(&mut self.lock().vectors, len..=2 * len + LINE, Vec::capacity, PATIENCE);
-        match taken {
-            Some(mut vector) => {
-                vector.resize(len, 0.0);
-                vector
-            }
-            None => vec![0.0; len],
+        let mut vector = taken.unwrap_or_else(|| vec![0.0; len]);
+        vector.resize(len, 0.0);
+        if vector.capacity() >= SMALL {
+            let mut free = self.lock();
+            let lent = free.lent(&vector);
+            *lent = MOST_LENT.min(*lent + 1);
         }
+        vector
     }
 
-    /// Gives a vector for others to take.
+    /// Gives a vector for others to take. It need not be one of the pool's, since others may have come into the hands of who gives it for one
+    /// that was; but no more are kept than were taken.
     pub fn give(&self, vector: Vec<f32>) {
         // what is small the allocator keeps by itself
         if vector.capacity() >= SMALL {
-            self.lock().vectors.push(Idle::now(vector));
+            let mut free = self.lock();
+            let lent = free.lent(&vector);
+            if *lent > 0 {
+                *lent -= 1;
+                free.vectors.push(Idle::now(vector));
+            }
         }
     }
 
@@ -226,6 +251,21 @@ mod tests {
         assert_eq!((longer.as_ptr(), longer.len()), (start, 10_000));
         pool.give(vec![0.0; 10]);
         assert_eq!(pool.bytes(), 0, "what is small is not kept");
+    }
+
+    #[test]
+    fn no_more_vectors_are_kept_than_were_taken() {
+        let pool = Pool::new();
+        for _ in 0..10 {
+            let taken = pool.take_vec(10_000);
+            pool.give(taken);
+            pool.give(vec![0.0; 10_000]);
+        }
+        assert_eq!(pool.bytes(), 40_000);
+        // One that never comes back, and another in its place.
+        drop(pool.take_vec(10_000));
+        pool.give(vec![0.0; 10_000]);
+        assert_eq!(pool.bytes(), 40_000);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use qkv::Offsets;
 use qkv::attention::{self as kernel, Chosen, Inputs, Saved, Shape, VectorGradients, View, ViewMut};
+use qkv::gather::{neighbour_mean, neighbour_mean_backward};
 use qkv::options::Options;
 use qkv::pool::Buffer;
 use qkv::rank_one::rank_one_forward;
@@ -58,6 +59,8 @@ pub(crate) struct Call {
     options: AttentionOptions,
     queries: Offsets,
     keys: Offsets,
+    /// Whether the result is the mean over heads.
+    mean_of_heads: bool,
 }
 
 /// Where the forward pass leaves what the backward pass needs besides its result.
@@ -72,6 +75,8 @@ struct LeftBehind {
     kept: Buffer,
     /// Queries and keys that were made of the values.
     numbers: Option<[FlexTensor; 2]>,
+    /// What each head has given, `[query tokens, heads, value_dim]`, if the result is their mean.
+    of_heads: Option<Buffer>,
 }
 
 #[backend_extension(Flex, Autodiff)]
@@ -103,21 +108,37 @@ impl AttentionOps for Flex {
         let operands = operands.scored(None).readable();
         let inputs = operands.inputs(&call);
         let (tokens, Shape { heads, value_dim, .. }) = (call.queries.tokens(), inputs.shape);
-        let mut out = memory::take(tokens * heads * value_dim);
-        let view = ViewMut::new(&mut out, heads, value_dim);
-        match left {
-            None => operands.attend(&call, view, &mut [], &mut []),
-            Some(Left(place)) => {
+        let numbers = tokens * heads * value_dim;
+        let (mut out, mut of_heads) = match call.mean_of_heads {
+            true => (Vec::new(), Some(pool().take(numbers))),
+            false => (memory::take(numbers), None),
+        };
+        let view = ViewMut::new(of_heads.as_deref_mut().unwrap_or(&mut out), heads, value_dim);
+        let mut left_behind = None;
+        match left.is_some() {
+            false => operands.attend(&call, view, &mut [], &mut []),
+            true => {
                 let mut lse = pool().take(2 * heads * tokens);
                 let needed = kernel::kept_numbers(&inputs, &operands.options(&call));
                 let mut kept = pool().take(needed.unwrap_or_else(|error| panic!("{error}")));
                 operands.attend(&call, view, lse.as_f64_mut(), &mut kept);
                 let numbers = is_scored.then(|| [operands.query.clone(), operands.key.clone()]);
-                place.set(LeftBehind { lse, kept, numbers }).expect("each forward pass has a place of its own");
+                left_behind = Some(LeftBehind { lse, kept, numbers, of_heads: None });
             }
         }
         operands.give();
-        flex::tensor(out, [tokens, heads, value_dim])
+        if let Some(of_heads) = &of_heads {
+            out = memory::take(tokens * value_dim);
+            neighbour_mean(of_heads, value_dim, heads, &mut out);
+        }
+        if let Some((Left(place), left_behind)) = left.zip(left_behind) {
+            let left_behind = LeftBehind { of_heads, ..left_behind };
+            place.set(left_behind).expect("each forward pass has a place of its own");
+        }
+        match call.mean_of_heads {
+            true => flex::tensor(out, [tokens, value_dim]),
+            false => flex::tensor(out, [tokens, heads, value_dim]),
+        }
     }
 
     fn attention_backward(
@@ -129,10 +150,27 @@ impl AttentionOps for Flex {
         wanted: [bool; 5],
     ) -> Operands<Self> {
         let is_scored = operands.is_scored();
-        let LeftBehind { lse, kept, numbers } = left.get().expect("the forward pass has left its log-sum-exps");
-        let (operands, d_out) = (operands.scored(numbers.clone()).readable(), readable(d_out));
+        let LeftBehind { lse, kept, numbers, of_heads } =
+            left.get().expect("the forward pass has left its log-sum-exps");
+        let operands = operands.scored(numbers.clone()).readable();
         let inputs = operands.inputs(&call);
-        let saved = Saved { out: view(&out), lse: lse.as_f64(), kept };
+        let Shape { heads, value_dim, .. } = inputs.shape;
+        // The gradient of a mean is a share of it for each head: one row for all of them.
+        let d_out = match call.mean_of_heads {
+            true => {
+                let (d_mean, dims) = (flex::contiguous(d_out), [call.queries.tokens(), value_dim]);
+                let mut shares = memory::take(dims.iter().product());
+                neighbour_mean_backward(flex::slice(&d_mean), heads, &mut shares);
+                memory::give(d_mean);
+                flex::tensor(shares, dims)
+            }
+            false => readable(d_out),
+        };
+        let (out_view, d_out_view) = match of_heads {
+            Some(of_heads) => (View::new(of_heads, heads, value_dim), View::strided(flex::slice(&d_out), value_dim, 0)),
+            None => (view(&out), view(&d_out)),
+        };
+        let saved = Saved { out: out_view, lse: lse.as_f64(), kept };
         // The kernel computes the gradients of query, key and value together: what nobody wants of them is scratch memory.
         let dims = [&operands.query, &operands.key, &operands.value].map(flex::dims::<3>);
         let [mut d_query, mut d_key, mut d_value] = [0, 1, 2].map(|n| Room::new(dims[n].iter().product(), wanted[n]));
@@ -158,7 +196,7 @@ impl AttentionOps for Flex {
         let options = operands.options(&call);
         pool()
             .with_workspace(|workspace| {
-                kernel::attention_backward(&inputs, &options, &saved, view(&d_out), gradients, workspace)
+                kernel::attention_backward(&inputs, &options, &saved, d_out_view, gradients, workspace)
             })
             .unwrap_or_else(|error| panic!("{error}"));
         memory::give(d_out);
@@ -373,7 +411,8 @@ fn operands([query, key, value]: [Tensor<3>; 3], extras: &AttentionExtras) -> Op
 }
 
 fn call(layout: &Layout, options: &AttentionOptions) -> Call {
-    Call { options: options.clone(), queries: layout.queries().clone(), keys: layout.keys().clone() }
+    let (queries, keys) = (layout.queries().clone(), layout.keys().clone());
+    Call { options: options.clone(), queries, keys, mean_of_heads: false }
 }
 
 /// [`attention`](super::attention) where the kernels can read.
@@ -386,14 +425,15 @@ pub(super) fn attention(
     Tensor::from_dispatch(Dispatch::attention_forward(operands(inputs, extras), call(layout, options), None))
 }
 
-/// [`rank_one_attention`](super::rank_one_attention) where the kernels can read.
-pub(super) fn rank_one_attention(
+/// [`rank_one_attention`](super::rank_one_attention) where the kernels can read, or, of rank 2, [its mean over
+/// heads](super::rank_one_attention_mean).
+pub(super) fn rank_one_attention<const D: usize>(
     value: Tensor<3>,
     vectors: Tensor<2>,
     bias: Option<Tensor<2>>,
     layout: &Layout,
     options: &AttentionOptions,
-) -> Tensor<3> {
+) -> Tensor<D> {
     let device = value.device();
     let none = || Tensor::<2>::empty([0, 0], &device).into_dispatch();
     let operands = Operands {
@@ -403,7 +443,8 @@ pub(super) fn rank_one_attention(
         score: vectors.into_dispatch(),
         bias: bias.map_or_else(none, Tensor::into_dispatch),
     };
-    Tensor::from_dispatch(Dispatch::attention_forward(operands, call(layout, options), None))
+    let call = Call { mean_of_heads: D == 2, ..call(layout, options) };
+    Tensor::from_dispatch(Dispatch::attention_forward(operands, call, None))
 }
 
 /// [`attention_weights`](super::attention_weights) where the kernels can read.

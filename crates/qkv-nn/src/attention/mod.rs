@@ -23,7 +23,7 @@ pub(crate) use grid::relative_buckets;
 pub use grid::{Grid, Place};
 pub use layout::Layout;
 pub use options::{AttentionOptions, Bias, Buckets, Mask, Score};
-pub use rank_one::{rank_one_attention, rank_one_attention_twin};
+pub use rank_one::{rank_one_attention, rank_one_attention_mean, rank_one_attention_twin};
 
 use crate::memory::has_kernels;
 

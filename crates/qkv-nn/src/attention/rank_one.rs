@@ -23,11 +23,42 @@ pub fn rank_one_attention(
     if !has_kernels(&x.device()) {
         return rank_one_attention_twin(x, vectors, bias, layout, options);
     }
-    check_vectors(&x, &vectors, options);
+    let bias = checked(&x, &vectors, bias, layout, options);
+    fused::rank_one_attention(x, vectors, bias, layout, options)
+}
+
+/// The mean over heads of [`rank_one_attention`], `[tokens, dim]`. A share of its gradient is that of each head, so backward one row is read
+/// where others read one for each.
+///
+/// # Panics
+/// As [`rank_one_attention`].
+pub fn rank_one_attention_mean(
+    x: Tensor<3>,
+    vectors: Tensor<2>,
+    bias: Option<Tensor<2>>,
+    layout: &Layout,
+    options: &AttentionOptions,
+) -> Tensor<2> {
+    if !has_kernels(&x.device()) {
+        return rank_one_attention_twin(x, vectors, bias, layout, options).mean_dim(1).squeeze_dim(1);
+    }
+    let bias = checked(&x, &vectors, bias, layout, options);
+    fused::rank_one_attention(x, vectors, bias, layout, options)
+}
+
+/// The bias, once it is known that shapes, layout and options fit together.
+fn checked(
+    x: &Tensor<3>,
+    vectors: &Tensor<2>,
+    bias: Option<Tensor<2>>,
+    layout: &Layout,
+    options: &AttentionOptions,
+) -> Option<Tensor<2>> {
+    check_vectors(x, vectors, options);
     let [tokens, heads, _] = x.dims();
     let extras = AttentionExtras { bias, score: None };
     check([[tokens, heads, 1], [tokens, heads, 1], x.dims()], &extras, layout, options);
-    fused::rank_one_attention(x, vectors, extras.bias, layout, options)
+    extras.bias
 }
 
 /// The same as [`rank_one_attention`], composed of Burn's own operations.

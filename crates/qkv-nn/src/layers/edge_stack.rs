@@ -22,6 +22,7 @@ use super::geometry::rows_of_kinds;
 use super::{Init, Pass};
 use crate::attention::{
     AttentionExtras, AttentionOptions, Bias, Graph, Layout, Mask, Score, attention, rank_one_attention,
+    rank_one_attention_mean,
 };
 use crate::ops::{bias_activation, gather_sum, linear};
 
@@ -202,27 +203,32 @@ impl EdgeAttention {
 
     /// `[tokens, heads · head_dim]`.
     fn forward(&self, x: &NodeInput, act: Activation, layout: &Layout, pass: &Pass) -> Tensor<2> {
-        bias_activation(self.attended(x, layout, pass), self.bias.val(), act)
+        bias_activation(self.attended(x, false, layout, pass), self.bias.val(), act)
     }
 
     /// The mean over heads, `[tokens, head_dim]`.
     fn mean_of_heads(&self, x: &NodeInput, layout: &Layout, pass: &Pass) -> Tensor<2> {
-        let out = self.attended(x, layout, pass);
-        let ([tokens, width], heads) = (out.dims(), self.heads);
-        // As sums of rows, one operation each way; the bias behind it has fewer numbers.
-        let of_heads = out.reshape([tokens * heads, width / heads]);
-        let mean = gather_sum(of_heads, (0..(tokens * heads) as u32).collect(), heads) / heads as f32;
-        let bias = self.bias.val().reshape([heads, width / heads]).mean_dim(0).squeeze_dim(0);
+        let mean = self.attended(x, true, layout, pass);
+        let bias = self.bias.val();
+        let bias = bias.clone().reshape([self.heads, bias.dims()[0] / self.heads]).mean_dim(0).squeeze_dim(0);
         bias_activation(mean, bias, Activation::Identity)
     }
 
-    /// The same without the bias.
-    fn attended(&self, x: &NodeInput, layout: &Layout, pass: &Pass) -> Tensor<2> {
+    /// The same without the bias, or the mean over heads.
+    fn attended(&self, x: &NodeInput, mean: bool, layout: &Layout, pass: &Pass) -> Tensor<2> {
         let products = x.product(self.weight.val(), pass.next(self.dropout));
         let dropout = pass.next(self.attention_dropout);
         let [tokens, _] = products.dims();
         let width = self.bias.val().dims()[0];
-        let Some(kind) = self.kind else { return products };
+        let whole = |out: Tensor<2>| match mean {
+            // As sums of rows, one operation each way.
+            true => {
+                let rows = out.reshape([tokens * self.heads, width / self.heads]);
+                gather_sum(rows, (0..(tokens * self.heads) as u32).collect(), self.heads) / self.heads as f32
+            }
+            false => out,
+        };
+        let Some(kind) = self.kind else { return whole(products) };
         let part = |n: usize| products.clone().narrow(1, n * width, width);
         let split = |x: Tensor<2>| {
             let [_, elements] = x.dims();
@@ -243,6 +249,9 @@ impl EdgeAttention {
         };
         let score = self.score.as_ref().map(Param::val);
         let out = match (kind, score) {
+            (EdgeScore::RankOne, Some(vectors)) if mean => {
+                return rank_one_attention_mean(split(products), vectors, edges, layout, &options);
+            }
             (EdgeScore::RankOne, Some(vectors)) => {
                 rank_one_attention(split(products), vectors, edges, layout, &options)
             }
@@ -255,7 +264,7 @@ impl EdgeAttention {
                 attention(split(part(0)), split(part(1)), split(part(1)), &extras, layout, &options)
             }
         };
-        out.reshape([tokens, width])
+        whole(out.reshape([tokens, width]))
     }
 
     /// `[edges, heads]`: what kind and numbers of each edge add to its logits.

@@ -54,6 +54,9 @@ impl Nodes {
 const MOST: usize = 32;
 const NUMBERS: usize = 256;
 
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
 /// Neighbours between the one that is read and the one whose rows are asked for.
 const AHEAD: usize = 6;
 
@@ -80,7 +83,10 @@ pub(crate) unsafe fn prefetch_nodes<V: Vector>(nodes: &Nodes, heads: usize, list
     let numbers = (heads - 1) / nodes.group * nodes.head_stride + nodes.dim;
     for &node in list.iter().take(MOST) {
         let row = nodes.start.wrapping_add(node as usize * nodes.stride);
-        for at in (0..numbers.min(NUMBERS)).step_by(16) {
+        // From where the row's first cache line begins, so that the last is among them.
+        let before = row.addr() / size_of::<f32>() % LINE;
+        let row = row.wrapping_sub(before);
+        for at in (0..before + numbers.min(NUMBERS)).step_by(LINE) {
             // SAFETY: what is asked for need not exist.
             unsafe { V::prefetch(row.wrapping_add(at)) }
         }

@@ -286,9 +286,18 @@ fn attention_by_numbers_of_the_values_equals_its_twin() {
             let [ours, twin] = [ours, twin].map(|out| (out * d_out.clone()).sum().backward());
             assert_close(x.grad(&ours).expect("of x"), x.grad(&twin).expect("of x"), 2e-5);
             assert_close(vectors.grad(&ours).expect("of both"), vectors.grad(&twin).expect("of both"), 2e-5);
-            if let Some(bias) = bias {
+            if let Some(bias) = &bias {
                 assert_close(bias.grad(&ours).expect("of the bias"), bias.grad(&twin).expect("of the bias"), 2e-5);
             }
+            // The mean over heads.
+            let sum = rank_one_attention_mean(x.clone(), vectors.clone(), bias.clone(), &layout, &options);
+            let twin = rank_one_attention_twin(x.clone(), vectors.clone(), bias, &layout, &options);
+            let twin: Tensor<2> = twin.mean_dim(1).squeeze_dim(1);
+            assert_close(sum.clone(), twin.clone(), 1e-5);
+            let d_sum = random([63, dim], 5);
+            let [sum, twin] = [sum, twin].map(|out| (out * d_sum.clone()).sum().backward());
+            assert_close(x.grad(&sum).expect("of x"), x.grad(&twin).expect("of x"), 2e-5);
+            assert_close(vectors.grad(&sum).expect("of both"), vectors.grad(&twin).expect("of both"), 2e-5);
         }
     }
 }
