@@ -90,6 +90,8 @@ pub(super) fn forward(call: &Call<'_>, plan: &Plan, threads: &[Mutex<Scratch>]) 
                 forward_query(call, edges, *set, query, &mut scratch);
             }
         }
+        // SAFETY: the processor has the instruction set.
+        unsafe { (call.pipeline.kernels.passed)() }
     });
 }
 

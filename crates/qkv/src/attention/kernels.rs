@@ -104,6 +104,8 @@ pub(crate) struct Kernels {
     /// The same for one query from its scores to its sums, and its gradient.
     pub(crate) scored_row: unsafe fn(&ScoredRow<'_>),
     pub(crate) scored_query: unsafe fn(&ScoredQuery),
+    /// To be called when [`Kernels::scored_row`] has been, before others read what was kept.
+    pub(crate) passed: unsafe fn(),
 }
 
 impl Kernels {
@@ -239,6 +241,7 @@ macro_rules! kernels {
                 edge_keep_of(k: &EdgeKeep) => edge_keep(k);
                 scored_row_of(r: &ScoredRow<'_>) => scored_row::<V>(r);
                 scored_query_of(q: &ScoredQuery) => scored_query::<V>(q);
+                passed_of() => V::passed();
                 write_rows(t: &Transfer) => transfer::<V, false>(t);
                 add_rows(t: &Transfer) => transfer::<V, true>(t);
             );
@@ -295,6 +298,7 @@ macro_rules! kernels {
                 edge_keep: edge_keep_of,
                 scored_row: scored_row_of,
                 scored_query: scored_query_of,
+                passed: passed_of,
             };
         }
     };

@@ -190,7 +190,7 @@ unsafe fn weights_of<V: Vector, const H: usize>(r: &ScoredRow<'_>) {
                 let signed = weight.where_positive(weight.mul(minus), s);
                 match count - at {
                     few if few < V::LANES => signed.store_first(r.kept.add(at), few),
-                    _ => signed.store(r.kept.add(at)),
+                    _ => signed.store_past(r.kept.add(at)),
                 }
             }
         }
@@ -233,7 +233,8 @@ unsafe fn sums<V: Vector, const H: usize, const KEEP: bool, const N: usize>(r: &
             let count = (dim - at).min(V::LANES);
             all[n].store_first(r.out.add(head * r.out_head_stride + at), count);
             if KEEP {
-                positive[n].store_first(r.out_positive.add(head * dim + at), count);
+                let to = r.out_positive.add(head * dim + at);
+                if count == V::LANES { positive[n].store_past(to) } else { positive[n].store_first(to, count) }
             }
         }
     }

@@ -103,6 +103,34 @@ fn threads_and_what_a_pool_held_do_not_change_the_bits() {
     }
 }
 
+#[test]
+fn many_rows_have_the_gradients_of_few_at_a_time() {
+    let (tokens, dim_in, dim_out) = (4001, 100, 33);
+    let blocks = RowBlocks::of(tokens);
+    assert!(blocks_together(blocks, dim_in, dim_out) > 1, "this is to be done by groups of blocks");
+    for act in ACTIVATIONS {
+        let data = data(tokens, dim_in, dim_out);
+        let [out, d_x, d_weight, d_bias] = ours(&data, act, &poisoned());
+        let mut parts = [Vec::new(), Vec::new(), vec![0.0_f64; d_weight.len()], vec![0.0; d_bias.len()]];
+        for first in (0..tokens).step_by(500) {
+            let rows = first..(first + 500).min(tokens);
+            let [x, weight, bias, d_out] = &data;
+            let x = x[rows.start * dim_in..rows.end * dim_in].to_vec();
+            let d_out = d_out[rows.start * dim_out..rows.end * dim_out].to_vec();
+            let [out, d_x, d_weight, d_bias] = ours(&[x, weight.clone(), bias.clone(), d_out], act, &Pool::new());
+            parts[0].extend(to_f64(&out));
+            parts[1].extend(to_f64(&d_x));
+            for (sum, part) in parts[2..].iter_mut().zip([d_weight, d_bias]) {
+                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
+            }
+        }
+        for (found, expected) in [&out, &d_x, &d_weight, &d_bias].into_iter().zip(&parts) {
+            assert_close(found, expected, 5e-6);
+        }
+        same_bits_with_any_threads(|| ours(&data, act, &Pool::new()).concat());
+    }
+}
+
 fn forward_of(x: usize, bias: usize, out: usize) {
     let pool = Pool::new();
     let panels = Panels::side_by_side(&[&[0.0; 6]], 2, &pool);

@@ -70,6 +70,17 @@ pub(crate) fn weight_gradients<const N: usize>(blocks: RowBlocks, all: [Gradient
     });
 }
 
+/// A gradient over so few rows that one thread has it.
+pub(crate) fn weight_gradient_alone(blocks: RowBlocks, Gradient { left, right, out }: Gradient<'_>) {
+    assert_eq!(out.len(), left.dim * right.dim, "gradient: out is not [{}, {}]", left.dim, right.dim);
+    left.check(blocks);
+    right.check(blocks);
+    let operands = Operands { blocks, left, right };
+    for (part, out) in out.chunks_mut(TASK_ROWS * right.dim).enumerate() {
+        rows_of_gradient(&operands, part * TASK_ROWS, out);
+    }
+}
+
 struct Operands<'a> {
     blocks: RowBlocks,
     left: Columns<'a>,

@@ -28,7 +28,7 @@ mod layout;
 mod panels;
 
 pub(crate) use finish::{Dropping, Finish, Place, Sink, deactivate_rows};
-pub(crate) use gradient::{Columns, Gradient, weight_gradients};
+pub(crate) use gradient::{Columns, Gradient, weight_gradient_alone, weight_gradients};
 pub(crate) use layout::{RowBlocks, Rows, pack, pack_dropped, padded};
 pub use panels::{Panels, Weights};
 

@@ -78,6 +78,18 @@ pub(crate) trait Vector: Copy {
     /// The first `count <= LANES` numbers from `from`, zeros behind them; reads no others.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
 
+    /// [`Vector::store`], past the caches where the processor can: for what nobody reads soon. Behind the last of them comes
+    /// [`Vector::passed`].
+    #[inline(always)]
+    unsafe fn store_past(self, to: *mut f32) {
+        // SAFETY: as `store`.
+        unsafe { self.store(to) }
+    }
+
+    /// From here on other threads see what was stored past the caches as they see all else.
+    #[inline(always)]
+    unsafe fn passed() {}
+
     /// The first `N` numbers from `from`, repeated; `N` divides `LANES`, and reads no others.
     #[inline(always)]
     unsafe fn repeated<const N: usize>(from: *const f32) -> Self {

@@ -341,6 +341,22 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn store_past(self, to: *mut f32) {
+        unsafe {
+            // A whole cache line, or none.
+            match to.addr() % 64 {
+                0 => _mm512_stream_ps(to, self.0),
+                _ => _mm512_storeu_ps(to, self.0),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn passed() {
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn repeated<const N: usize>(from: *const f32) -> Self {
         unsafe {
             Self(match N {
