@@ -166,19 +166,23 @@ unsafe fn row_sums<V: Vector, const N: usize>(dim: usize, mut part: impl FnMut(u
     // SAFETY: by the contract.
     unsafe {
         let mut sums = [[V::splat(0.0); N]; CHAINS];
-        let whole = dim / (CHAINS * V::LANES) * CHAINS * V::LANES;
-        for first in (0..whole).step_by(CHAINS * V::LANES) {
+        // (`part` is called at one place, so that it is compiled into it, with its instruction set)
+        for first in (0..dim).step_by(CHAINS * V::LANES) {
             for (chain, sums) in sums.iter_mut().enumerate() {
-                add_each(sums, part(first + chain * V::LANES, V::LANES));
+                let at = first + chain * V::LANES;
+                if at < dim {
+                    add_each(sums, part(at, V::LANES.min(dim - at)));
+                }
             }
         }
-        for (chain, at) in (whole..dim).step_by(V::LANES).enumerate() {
-            add_each(&mut sums[chain], part(at, V::LANES.min(dim - at)));
+        let ([a, b, c, d], mut totals) = (sums, [0.0; N]);
+        for (n, total) in totals.iter_mut().enumerate() {
+            *total = a[n].add(b[n]).add(c[n].add(d[n])).reduce_add();
         }
-        let [a, b, c, d] = sums;
-        std::array::from_fn(|n| a[n].add(b[n]).add(c[n].add(d[n])).reduce_add())
+        totals
     }
 }
+
 /// The gradients of [`layer_norm_forward`]: `d_x` `[tokens, dim]`, `d_gamma` and `d_beta` `[dim]`, all overwritten.
 ///
 /// # Panics
@@ -256,7 +260,7 @@ fn denormalise_body<T: Target>(
                 [d_h, d_h.mul(h)]
             });
             // undoes `h = (x - mean) rstd`, through mean and rstd as well
-            let [mean_dh, mean_dh_h] = sums.map(|sum| T::Vector::splat(sum * share));
+            let (mean_dh, mean_dh_h) = (T::Vector::splat(sums[0] * share), T::Vector::splat(sums[1] * share));
             for at in (0..dim).step_by(T::Vector::LANES) {
                 let count = T::Vector::LANES.min(dim - at);
                 let d_h = part(d_out, at, count).mul(part(gamma, at, count));

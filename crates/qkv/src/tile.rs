@@ -87,7 +87,12 @@ fn tile<T: Target, const ROWS: usize>(
                 *acc = acc.add_product(left[p], right);
             }
         }
-        acc.map(|acc| acc.store())
+        // (a closure would be compiled for any processor, and its steps called)
+        let mut stored = [[0.0; STRIP]; ROWS];
+        for (stored, acc) in stored.iter_mut().zip(acc) {
+            *stored = acc.store();
+        }
+        stored
     };
     let width = STRIP.min(columns - first);
     for (row, acc) in acc.iter().enumerate() {
