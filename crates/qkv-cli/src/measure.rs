@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use qkv::attention::{
-    Explanation, Gradients, Inputs, Saved, Shape, View, ViewMut, Workspace, attention_backward, attention_forward,
+    AttentionError, Explanation, Gradients, Inputs, Saved, Shape, View, ViewMut, Workspace, attention_backward,
+    attention_forward_keeping, kept_numbers,
 };
 use qkv::options::{Bias, Options, Score};
 use qkv::{Key, Offsets};
@@ -71,6 +72,8 @@ pub(crate) struct Drawn<'a> {
     value: Vec<f32>,
     out: Vec<f32>,
     lse: Vec<f64>,
+    /// What the forward pass keeps besides for the backward pass, once it has run.
+    kept: Option<Vec<f32>>,
     /// The gradient of the result, and of the inputs and whatever is learned, if the backward pass is wanted.
     backward: Option<Backward>,
     workspace: Workspace,
@@ -98,6 +101,7 @@ impl<'a> Drawn<'a> {
             value: normal(sizes[2], 2),
             out: room(out),
             lse: vec![0.0; q_len * heads],
+            kept: None,
             backward: backward.then(|| Backward {
                 d_out: normal(out, 3),
                 d_query: room(sizes[0]),
@@ -114,9 +118,16 @@ impl<'a> Drawn<'a> {
     pub(crate) fn forward(&mut self) -> Result<(), Failure> {
         let inputs = inputs(&self.problem, &self.query, &self.key, &self.value);
         let Problem { shape, queries, options, layout, .. } = &self.problem;
+        let failed = |error: AttentionError| Failure::new(error.to_string());
+        let kept = match &mut self.kept {
+            Some(kept) => kept,
+            None => {
+                let needed = if self.backward.is_some() { kept_numbers(&inputs, options).map_err(failed)? } else { 0 };
+                self.kept.insert(room(needed))
+            }
+        };
         let out = layout.view_mut(&mut self.out, queries.tokens(), shape.heads, shape.value_dim);
-        attention_forward(&inputs, options, out, &mut self.lse, &mut self.workspace)
-            .map_err(|e| Failure::new(e.to_string()))
+        attention_forward_keeping(&inputs, options, out, &mut self.lse, kept, &mut self.workspace).map_err(failed)
     }
 
     /// The gradients, after a forward pass; nothing where they are not wanted.
@@ -128,7 +139,8 @@ impl<'a> Drawn<'a> {
         let Problem { shape, queries, keys, options, layout } = &self.problem;
         let Shape { heads, kv_heads, head_dim, value_dim } = *shape;
         let (q_len, kv_len) = (queries.tokens(), keys.tokens());
-        let saved = Saved { out: layout.view(&self.out, q_len, heads, value_dim), lse: &self.lse, kept: &[] };
+        let kept = self.kept.as_deref().unwrap_or_default();
+        let saved = Saved { out: layout.view(&self.out, q_len, heads, value_dim), lse: &self.lse, kept };
         let gradients = Gradients {
             score: d_score.as_deref_mut(),
             bias: d_bias.as_deref_mut(),
