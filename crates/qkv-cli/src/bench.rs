@@ -213,7 +213,7 @@ impl Case {
 
     fn measure(&self) -> Result<Found, Failure> {
         let numbers = self.extra.draw(&self.problem)?;
-        let mut drawn = Drawn::new(self.completed(&numbers), self.backward);
+        let mut drawn = Drawn::new(self.completed(&numbers), self.backward).keeping();
         let run = || {
             drawn.forward()?;
             drawn.backward()

@@ -72,7 +72,8 @@ pub(crate) struct Drawn<'a> {
     value: Vec<f32>,
     out: Vec<f32>,
     lse: Vec<f64>,
-    /// What the forward pass keeps besides for the backward pass, once it has run.
+    /// Whether the forward pass keeps what it can for the backward pass, as training does, and what it has kept.
+    keeps: bool,
     kept: Option<Vec<f32>>,
     /// The gradient of the result, and of the inputs and whatever is learned, if the backward pass is wanted.
     backward: Option<Backward>,
@@ -101,6 +102,7 @@ impl<'a> Drawn<'a> {
             value: normal(sizes[2], 2),
             out: room(out),
             lse: vec![0.0; q_len * heads],
+            keeps: false,
             kept: None,
             backward: backward.then(|| Backward {
                 d_out: normal(out, 3),
@@ -115,6 +117,11 @@ impl<'a> Drawn<'a> {
         }
     }
 
+    /// The same, keeping what can be kept for a backward pass.
+    pub(crate) fn keeping(self) -> Self {
+        Self { keeps: self.backward.is_some(), ..self }
+    }
+
     pub(crate) fn forward(&mut self) -> Result<(), Failure> {
         let inputs = inputs(&self.problem, &self.query, &self.key, &self.value);
         let Problem { shape, queries, options, layout, .. } = &self.problem;
@@ -122,7 +129,7 @@ impl<'a> Drawn<'a> {
         let kept = match &mut self.kept {
             Some(kept) => kept,
             None => {
-                let needed = if self.backward.is_some() { kept_numbers(&inputs, options).map_err(failed)? } else { 0 };
+                let needed = if self.keeps { kept_numbers(&inputs, options).map_err(failed)? } else { 0 };
                 self.kept.insert(room(needed))
             }
         };

@@ -109,7 +109,7 @@ impl Predicted {
 pub type Watch<'a> = &'a mut dyn FnMut(usize, usize);
 
 /// Keys of a finished model's recipe that say how files are read.
-const READING: [&str; 17] = [
+const READING: [&str; 16] = [
     "data.names",
     "data.test_files",
     "data.dev_files",
@@ -125,7 +125,6 @@ const READING: [&str; 17] = [
     "data.ignore",
     "data.series",
     "data.smiles",
-    "data.directed",
     "data.max_tokens",
 ];
 

@@ -75,10 +75,10 @@ fn outside(id: u32, rows: usize) -> ! {
 ///
 /// # Panics
 ///
-/// If a slice has another length than its shape.
+/// If a slice has another length than its shape, or `width` is 0.
 pub fn neighbour_mean(table: &[f32], dim: usize, width: usize, out: &mut [f32]) {
     assert!(
-        table.len() == out.len() * width && (dim == 0 || out.len().is_multiple_of(dim)),
+        width > 0 && table.len() == out.len() * width && out.len().is_multiple_of(dim),
         "neighbour_mean: out has {} numbers and table {}, expected [tokens, {dim}] and [tokens · {width}, {dim}]",
         out.len(),
         table.len()

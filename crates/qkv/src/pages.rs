@@ -10,6 +10,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 /// The system's allocator, whose blocks of 64 KiB or more begin with a cache line, and whose blocks of 4 MiB or more are asked for in
 /// large pages (on Linux).
 ///
+/// What that costs: zeros are written at once where the system would give pages of zeros as they are touched, and a block that grows is
+/// copied where it would be moved by its pages.
+///
 /// ```
 /// #[global_allocator]
 /// static MEMORY: qkv::LargePages = qkv::LargePages;
@@ -42,10 +45,9 @@ unsafe impl GlobalAlloc for LargePages {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let wide = widened(layout);
         // SAFETY: by this function's contract; the block has the size.
         unsafe {
-            if wide == layout && layout.size() < ALIGNED {
+            if layout.size() < ALIGNED {
                 return System.alloc_zeroed(layout);
             }
             // Zeros are written after large pages have been asked for.
@@ -65,10 +67,10 @@ unsafe impl GlobalAlloc for LargePages {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: by this function's contract the size is one that a layout can have; both blocks have what is copied.
         unsafe {
-            let new = Layout::from_size_align_unchecked(size, layout.align());
-            if (widened(layout), widened(new)) == (layout, new) {
+            if layout.size() < ALIGNED && size < ALIGNED {
                 return System.realloc(block, layout, size);
             }
+            let new = Layout::from_size_align_unchecked(size, layout.align());
             let moved = self.alloc(new);
             if !moved.is_null() {
                 moved.copy_from_nonoverlapping(block, layout.size().min(size));

@@ -21,8 +21,9 @@ struct Line([f32; LINE]);
 /// training, at the beginning of which is kept what its end wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Vectors of a size that may be with somebody, for all that is known: those that never come back must not stand for others for ever.
-const MOST_LENT: usize = 256;
+/// Numbers of all vectors of a size that may be with somebody, for all that is known: those that never come back must not stand for others
+/// for ever. 1 GiB.
+const MOST_LENT: usize = 256 << 20;
 
 /// Numbers of a vector that is worth keeping.
 const SMALL: usize = 4096;
@@ -86,6 +87,15 @@ impl Free {
     fn lent(&mut self, vector: &Vec<f32>) -> &mut usize {
         &mut self.lent[vector.capacity().ilog2() as usize]
     }
+
+    /// If vectors of a size lie unused for so long, more came back than are taken: whatever is thought to be with somebody has been lost.
+    fn forget_lost(&mut self, patience: Duration) {
+        let Self { vectors, lent, .. } = self;
+        let now = Instant::now();
+        for idle in vectors.iter().filter(|idle| now.duration_since(idle.since) >= patience) {
+            lent[idle.memory.capacity().ilog2() as usize] = 0;
+        }
+    }
 }
 
 impl Pool {
@@ -104,13 +114,18 @@ impl Pool {
 
     /// The same as a plain vector, for whoever must own one. It comes back by [`Pool::give`].
     pub fn take_vec(&self, len: usize) -> Vec<f32> {
-        let taken = take_best(&mut self.lock().vectors, len..=2 * len + LINE, Vec::capacity, PATIENCE);
+        let taken = {
+            let mut free = self.lock();
+            free.forget_lost(PATIENCE);
+            take_best(&mut free.vectors, len..=2 * len + LINE, Vec::capacity, PATIENCE)
+        };
         let mut vector = taken.unwrap_or_else(|| vec![0.0; len]);
         vector.resize(len, 0.0);
         if vector.capacity() >= SMALL {
             let mut free = self.lock();
+            let most = (MOST_LENT / vector.capacity()).max(8);
             let lent = free.lent(&vector);
-            *lent = MOST_LENT.min(*lent + 1);
+            *lent = most.min(*lent + 1);
         }
         vector
     }
@@ -264,6 +279,19 @@ mod tests {
         assert_eq!(pool.bytes(), 40_000);
         // One that never comes back, and another in its place.
         drop(pool.take_vec(10_000));
+        pool.give(vec![0.0; 10_000]);
+        assert_eq!(pool.bytes(), 40_000);
+    }
+
+    #[test]
+    fn vectors_that_never_come_back_do_not_stand_for_others_for_ever() {
+        let pool = Pool::new();
+        (0..300).for_each(|_| drop(pool.take_vec(40 << 20)));
+        assert_eq!(*pool.lock().lent(&vec![0.0; 40 << 20]), 8);
+        (0..300).for_each(|_| drop(pool.take_vec(10_000)));
+        pool.give(vec![0.0; 10_000]);
+        pool.lock().forget_lost(Duration::ZERO);
+        assert_eq!(*pool.lock().lent(&vec![0.0; 10_000]), 0);
         pool.give(vec![0.0; 10_000]);
         assert_eq!(pool.bytes(), 40_000);
     }

@@ -302,7 +302,7 @@ mod tests {
             let counted = said.forward.flops + if case.backward { said.backward.flops } else { 0 };
             assert!((counted as f64 / case.flops - 1.0).abs() < 1e-6, "{}: {counted}, {}", case.name, case.flops);
 
-            let mut drawn = Drawn::new(problem.clone(), case.backward);
+            let mut drawn = Drawn::new(problem.clone(), case.backward).keeping();
             drawn.forward().expect("it fits");
             drawn.backward().expect("it fits");
             let has_table = !numbers.learned.is_empty();

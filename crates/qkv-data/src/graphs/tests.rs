@@ -288,9 +288,33 @@ fn graphs_of_another_make_than_in_training_are_refused() {
         r#"{"names":null,"features":3,"unused":[3],"dense_dim":0,"relations":[],"edge_dim":0,"directed":false,"self_loops":true}"#,
         r#"{"names":["a"],"features":3,"dense_dim":0,"relations":[],"edge_dim":0,"directed":false,"self_loops":true}"#,
         r#"{"names":null,"features":3,"dense_dim":0,"relations":["a","a"],"edge_dim":0,"directed":false,"self_loops":true}"#,
+        r#"{"names":null,"features":3,"dense_dim":2,"dense_names":["a"],"relations":[],"edge_dim":0,"directed":false,"self_loops":true}"#,
     ] {
         assert!(serde_json::from_str::<GraphVocabulary>(json).is_err(), "{json}");
     }
+}
+
+#[test]
+fn numbers_are_found_by_the_names_of_their_columns() {
+    let read = |nodes: &str, edges: &str| tables(nodes, edges, &GraphOptions::default()).unwrap();
+    let trained = read("id\tx\ty\n0\t1\t2\n1\t3\t4\n", "source\ttarget\tw\tv\n0\t1\t5\t6\n");
+    let vocabulary = GraphVocabulary::build(&trained, &[0]);
+    let kept: GraphVocabulary = serde_json::from_str(&serde_json::to_string(&vocabulary).unwrap()).unwrap();
+    assert_eq!(kept, vocabulary);
+    let asked = read("id\ty\tz\tx\n0\t2\t9\t1\n1\t4\t9\t3\n", "source\ttarget\tv\tw\n0\t1\t6\t5\n");
+    let ((trained, _), (asked, _)) = (trained.encode(&vocabulary).unwrap(), asked.encode(&vocabulary).unwrap());
+    assert_eq!(asked.dense(), trained.dense());
+    assert_eq!(asked.batch(&[0]).edge_numbers, trained.batch(&[0]).edge_numbers);
+    let edges = "source\ttarget\tw\tv\n0\t1\t5\t6\n";
+    for (nodes, edges, what) in [
+        ("id\tx\tz\n0\t1\t2\n1\t3\t4\n", edges, "its nodes have no column \"y\"; there are \"x\", \"z\""),
+        ("id\tx\n0\t1\n1\t3\n", edges, "its nodes have no column \"y\""),
+        ("id\tx\ty\n0\t1\t2\n1\t3\t4\n", "source\ttarget\tw\n0\t1\t5\n", "its edges have no column \"v\""),
+    ] {
+        assert!(message(read(nodes, edges).encode(&vocabulary)).contains(what), "{nodes}{edges}");
+    }
+    // Without an edge none of its columns is missed.
+    read("id\tx\ty\n0\t1\t2\n", "source\ttarget\n").encode(&vocabulary).unwrap();
 }
 
 #[test]

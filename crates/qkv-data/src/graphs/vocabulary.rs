@@ -27,9 +27,15 @@ pub struct GraphVocabulary {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unused: Vec<u32>,
     dense_dim: usize,
+    /// What the numbers of a node are called; empty if nothing names them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dense_names: Vec<String>,
     /// Sorted, without the unknown; empty if edges have no kinds.
     relations: Vec<String>,
     edge_dim: usize,
+    /// As `dense_names`, of an edge.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    edge_names: Vec<String>,
     directed: bool,
     self_loops: bool,
 }
@@ -42,8 +48,13 @@ struct Parts {
     #[serde(default)]
     unused: Vec<u32>,
     dense_dim: usize,
+    /// (nor these)
+    #[serde(default)]
+    dense_names: Vec<String>,
     relations: Vec<String>,
     edge_dim: usize,
+    #[serde(default)]
+    edge_names: Vec<String>,
     directed: bool,
     self_loops: bool,
 }
@@ -52,7 +63,18 @@ impl TryFrom<Parts> for GraphVocabulary {
     type Error = String;
 
     fn try_from(parts: Parts) -> std::result::Result<Self, String> {
-        let Parts { names, features, unused, dense_dim, relations, edge_dim, directed, self_loops } = parts;
+        let Parts {
+            names,
+            features,
+            unused,
+            dense_dim,
+            dense_names,
+            relations,
+            edge_dim,
+            edge_names,
+            directed,
+            self_loops,
+        } = parts;
         let rises = |names: &[String]| names.is_sorted_by(|one, other| one < other);
         if !rises(&relations) || !names.as_deref().is_none_or(rises) {
             return Err("the names are not sorted, or one stands there twice".to_owned());
@@ -63,7 +85,22 @@ impl TryFrom<Parts> for GraphVocabulary {
         if !unused.is_sorted_by(|one, other| one < other) || unused.last().is_some_and(|&id| id as usize >= features) {
             return Err("the features that are not used are not sorted, or not among the features".to_owned());
         }
-        Ok(Self { names, features, unused, dense_dim, relations, edge_dim, directed, self_loops })
+        let fits = |names: &[String], dim: usize| names.is_empty() || names.len() == dim;
+        if !fits(&dense_names, dense_dim) || !fits(&edge_names, edge_dim) {
+            return Err("there are not as many numbers as names of them".to_owned());
+        }
+        Ok(Self {
+            names,
+            features,
+            unused,
+            dense_dim,
+            dense_names,
+            relations,
+            edge_dim,
+            edge_names,
+            directed,
+            self_loops,
+        })
     }
 }
 
@@ -118,8 +155,10 @@ impl GraphVocabulary {
             features,
             unused,
             dense_dim: graphs.dense_dim,
+            dense_names: graphs.dense_names.clone(),
             relations,
             edge_dim: graphs.edge_dim,
+            edge_names: graphs.edge_names.clone(),
             directed: graphs.options.directed,
             self_loops: graphs.options.self_loops,
         }
@@ -186,6 +225,11 @@ fn with_unknown(names: &[String]) -> Vec<String> {
     std::iter::once(UNKNOWN.to_owned()).chain(names.iter().cloned()).collect()
 }
 
+/// The numbers at `places` of rows of `dim`.
+fn picked(numbers: &[f32], dim: usize, places: &[usize]) -> Vec<f32> {
+    numbers.chunks_exact(dim.max(1)).flat_map(|row| places.iter().map(|&place| row[place])).collect()
+}
+
 /// The new id of each of `old` names: 0 where it is not among the `known`.
 fn new_ids(old: &[String], known: &[String]) -> Vec<u32> {
     let places: HashMap<&str, u32> = known.iter().map(String::as_str).zip(1..).collect();
@@ -198,8 +242,10 @@ impl Graphs {
     /// # Errors
     ///
     /// [`Error::Unusable`] if nodes or edges have other features than in training: names for numbers, or another number of
-    /// dense ones; and if they were read with edges of another direction or without self-loops where the model has them.
+    /// dense ones, or without one that training calls by name; and if they were read with edges of another direction or without self-loops
+    /// where the model has them.
     pub fn encode(mut self, vocabulary: &GraphVocabulary) -> Result<(Self, Vec<UnseenName>)> {
+        self.pick_numbers(vocabulary)?;
         self.check(vocabulary)?;
         if self.edge_dim != vocabulary.edge_dim {
             // (those that were added, for there are no others)
@@ -214,6 +260,37 @@ impl Graphs {
             UnseenName { what, name, count }
         });
         Ok((self, unseen.collect()))
+    }
+
+    /// Numbers in the order in which training had them, where both say what they are called.
+    fn pick_numbers(&mut self, vocabulary: &GraphVocabulary) -> Result<()> {
+        if let Some(places) = self.places("nodes", &self.dense_names, &vocabulary.dense_names)? {
+            self.dense = picked(&self.dense, self.dense_dim, &places);
+            self.dense_dim = places.len();
+            self.dense_names.clone_from(&vocabulary.dense_names);
+        }
+        if !self.has_edges() {
+            return Ok(());
+        }
+        if let Some(places) = self.places("edges", &self.edge_names, &vocabulary.edge_names)? {
+            self.edge_numbers = picked(&self.edge_numbers, self.edge_dim, &places);
+            self.edge_dim = places.len();
+            self.edge_names.clone_from(&vocabulary.edge_names);
+        }
+        Ok(())
+    }
+
+    /// Where the `wanted` columns are among those that were `found`, unless they are the same or one of them has no names.
+    fn places(&self, whose: &str, found: &[String], wanted: &[String]) -> Result<Option<Vec<usize>>> {
+        if found.is_empty() || wanted.is_empty() || found == wanted {
+            return Ok(None);
+        }
+        let place = |name| found.iter().position(|found| found == name).ok_or(name);
+        let places: std::result::Result<_, &String> = wanted.iter().map(place).collect();
+        places.map(Some).map_err(|missing| {
+            let what = format!("its {whose} have no column {missing:?}; there are \"{}\"", found.join("\", \""));
+            Error::unusable(&self.name, what, "give them the columns that training had")
+        })
     }
 
     /// Whether there is an edge that was not added.

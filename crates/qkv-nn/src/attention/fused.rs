@@ -202,6 +202,9 @@ impl AttentionOps for Flex {
         memory::give(d_out);
         operands.give();
         memory::give(out);
+        if let Some(LeftBehind { numbers: Some(numbers), .. }) = Arc::into_inner(left).and_then(OnceLock::into_inner) {
+            numbers.into_iter().for_each(memory::give);
+        }
         Operands {
             query: d_query.tensor(dims[0]),
             key: d_key.tensor(dims[1]),

@@ -87,7 +87,9 @@ pub struct Explanation {
 /// Nothing of the size of the inputs is allocated, only the plan of the work: a few bytes for each query of each head; and the
 /// columns of a graph, which it keeps itself, as a backward pass would make it: 8 bytes for each edge and node, counted nowhere
 /// here. Figures of memory are those of calls with a new [`Workspace`](super::Workspace), query, key and value packed, and all
-/// gradients asked for. Of the options, weights of the score and biases count as inputs; buckets, places and edges do not.
+/// gradients asked for, of which the forward pass keeps nothing but its result and log-sum-exps
+/// ([`attention_forward_keeping`](super::attention_forward_keeping) keeps [more](super::kept_numbers) of some). Of the options, weights of
+/// the score and biases count as inputs; buckets, places and edges do not.
 ///
 /// # Errors
 ///

@@ -62,13 +62,14 @@
 //!
 //! # What is where
 //!
-//! `forward.rs` and `backward.rs` are the algorithm over tiles, `edges.rs` the same along the edges of sparse graphs, `few.rs` for a
-//! few queries against many keys. `choice.rs` checks the options; `weights.rs` is what depends on score and normaliser,
+//! `forward.rs` and `backward.rs` are the algorithm over tiles, `edges.rs` the same along the edges of sparse graphs, `scored.rs` there for
+//! scores of rank one (what both have in common is in `walk.rs`), `few.rs` for a few queries against many keys. `choice.rs` checks the options; `weights.rs` is what depends on score and normaliser,
 //! `bias.rs` on the bias, `pipeline.rs` what tiles of all kinds go through between products and sums.
 //!
 //! What is compiled for each instruction set, as `kernels.rs` lists it: `micro.rs`, the two register tiles that nearly all time
 //! goes into; `softmax.rs`, `steps.rs` and `tables.rs`, what is done between them; `additive.rs`, scores that are no products;
-//! `along.rs` and `direct.rs`, products and sums of rows where they lie; `pack.rs`, how operands are laid out for tiles.
+//! `along.rs` and `direct.rs`, products and sums of rows where they lie; `scored_row.rs` and `scored_steps.rs`, those for scores of rank one
+//! along edges; `pack.rs`, how operands are laid out for tiles.
 //!
 //! `plan.rs` splits the work; `shape.rs` and `workspace.rs` are what callers hold.
 
@@ -132,9 +133,9 @@ pub fn attention_forward(
     forward_with(Kernels::of(Isa::detect()), inputs, options, out, lse, &mut [], workspace)
 }
 
-/// How many numbers [`attention_forward_keeping`] keeps for the backward pass: 0 for what has no use for any. Those are a softmax of
-/// [scores of rank one](crate::options::Score::RankOne) along the edges of a graph, without a bias: a number for each edge and head (two
-/// under dropout), and one more than `value_dim` for each query and head, and another.
+/// How many numbers [`attention_forward_keeping`] keeps for the backward pass: 0 but of a softmax of
+/// [scores of rank one](crate::options::Score::RankOne) along the edges of a graph, without a bias. There it is a number for each edge and
+/// head (two under dropout) and `value_dim + 2` for each query and head, filled up to cache lines.
 ///
 /// # Errors
 ///
@@ -147,6 +148,9 @@ pub fn kept_numbers(inputs: &Inputs<'_>, options: &Options<'_>) -> Result<usize,
 
 /// The same as [`attention_forward`], which keeps [so many](kept_numbers) numbers for the backward pass, so that it need not compute
 /// weights again: where neighbours lie anywhere in memory, that takes longer than to read what was kept.
+///
+/// `kept` then goes with `out` and `lse` into [`Saved`]. What is in it depends on inputs and options: with those of another call it fits
+/// by its length alone, and the gradients are wrong.
 ///
 /// # Errors
 ///

@@ -14,8 +14,9 @@
 //!
 //! Departures from `edges.rs`. There the gradient of a weight is computed with the query, from values that lie anywhere in memory, and kept
 //! for the key. Here a query's gradient needs none of its neighbours: what `d_out` is multiplied with is summed in the forward pass. So the
-//! only rows that the backward pass reads from anywhere are those of `d_out`, once. On graphs that are larger than the caches that
-//! decides the time. And since weights are computed once, numbers of edges are all that is kept: one for each head, two under dropout.
+//! only rows of vectors that the backward pass reads from anywhere are those of `d_out`, once. On graphs that are larger than the caches that
+//! decides the time. Weights are computed once: kept are one number for each edge and head, two under dropout, and for each query out⁺ and
+//! both shares of its weights.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -25,7 +26,7 @@ use super::backward;
 use super::choice::{Choice, Scoring};
 use super::edges::{HEADS, Unit, nodes};
 use super::forward;
-use super::kernels::{FORWARD_KEYS, Transfer};
+use super::kernels::{FORWARD_KEYS, FORWARD_QUERIES, Transfer};
 use super::pack::padded;
 use super::plan::Plan;
 use super::scored_row::{self, ScoredQuery, ScoredRow};
@@ -41,6 +42,12 @@ use crate::work;
 
 /// Keys between the one at work and the one whose queries are asked for.
 const AHEAD: usize = 2;
+
+// Both scratch buffers of a row lie where a tile does otherwise.
+const _: () = assert!(2 * scored_row::SCRATCH <= FORWARD_QUERIES * FORWARD_KEYS);
+
+/// Numbers that are not in a cache any more when the backward pass reads them: 16 MiB.
+const MANY: usize = 4 << 20;
 
 /// Where what is kept lies.
 #[derive(Clone, Copy)]
@@ -167,6 +174,7 @@ pub(super) unsafe fn forward_row(call: &forward::Call<'_>, edges: &Csr, token: u
             kept: keep.map_or(null, |keep| keep.edge(own.start)),
             out_positive: keep.map_or(null, |keep| keep.start.at(keep.positive + token * heads * value_dim)),
             shares: keep.map_or(null, |keep| keep.shares(token)),
+            past: keep.is_some_and(|keep| keep.total > MANY),
         });
         for head in 0..heads {
             let (_, lse) = pipeline.end(*largest.add(head), *total.add(head));
@@ -470,17 +478,19 @@ impl<'a> ToVectors<'a> {
     /// The nodes exist, nobody else reads or writes their gradients, and there is room for that of the unit.
     pub(super) unsafe fn add(&self, unit: usize, nodes: Range<usize>) {
         let width = self.vectors.len() / 2;
-        let part = |start: Shared, width: usize| {
-            // SAFETY: by the contract; operands and gradients are packed.
-            unsafe { std::slice::from_raw_parts_mut(start.at(nodes.start * width), nodes.len() * width) }
-        };
-        // SAFETY: by the contract.
-        let sums =
-            unsafe { std::slice::from_raw_parts_mut(self.partial.at(unit * self.vectors.len()), self.vectors.len()) };
-        sums.fill(0.0);
-        let (d_query, d_key) = (part(self.d_query, self.heads), part(self.d_key, self.heads));
-        let (value, d_value) = (part(self.value, width), part(self.d_value, width));
-        rank_one::gradients(value, self.vectors, self.heads, d_query, d_key, d_value, sums);
+        let numbers = nodes.len() * self.heads;
+        // SAFETY: by the contract; operands and gradients are packed.
+        unsafe {
+            let read = |start: Shared, width: usize| start.at(nodes.start * width).cast_const();
+            let [d_query, d_key] =
+                [self.d_query, self.d_key].map(|start| std::slice::from_raw_parts(read(start, self.heads), numbers));
+            let value = std::slice::from_raw_parts(read(self.value, width), nodes.len() * width);
+            let d_value = std::slice::from_raw_parts_mut(self.d_value.at(nodes.start * width), nodes.len() * width);
+            let sums = self.partial.at(unit * self.vectors.len());
+            let sums = std::slice::from_raw_parts_mut(sums, self.vectors.len());
+            sums.fill(0.0);
+            rank_one::gradients(value, self.vectors, self.heads, d_query, d_key, d_value, sums);
+        }
     }
 
     /// Finishes both gradients, of so many tokens, once those of query and key are complete: units have added theirs if what the plan says was

@@ -48,6 +48,8 @@ pub(crate) struct ScoredRow<'a> {
     pub(crate) kept: *mut f32,
     pub(crate) out_positive: *mut f32,
     pub(crate) shares: *mut f32,
+    /// Whether the first two go past the caches.
+    pub(crate) past: bool,
 }
 
 /// The formula of the module's head.
@@ -190,7 +192,8 @@ unsafe fn weights_of<V: Vector, const H: usize>(r: &ScoredRow<'_>) {
                 let signed = weight.where_positive(weight.mul(minus), s);
                 match count - at {
                     few if few < V::LANES => signed.store_first(r.kept.add(at), few),
-                    _ => signed.store_past(r.kept.add(at)),
+                    _ if r.past => signed.store_past(r.kept.add(at)),
+                    _ => signed.store(r.kept.add(at)),
                 }
             }
         }
@@ -234,7 +237,11 @@ unsafe fn sums<V: Vector, const H: usize, const KEEP: bool, const N: usize>(r: &
             all[n].store_first(r.out.add(head * r.out_head_stride + at), count);
             if KEEP {
                 let to = r.out_positive.add(head * dim + at);
-                if count == V::LANES { positive[n].store_past(to) } else { positive[n].store_first(to, count) }
+                if r.past && count == V::LANES {
+                    positive[n].store_past(to)
+                } else {
+                    positive[n].store_first(to, count)
+                }
             }
         }
     }

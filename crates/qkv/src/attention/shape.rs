@@ -310,7 +310,8 @@ pub struct Saved<'a> {
     /// Of [`SoftmaxPlusOne`](crate::options::Normalizer::SoftmaxPlusOne) they are `ln(1 + Σ e^logit)`; of normalisers without a sum
     /// they are 0, and mean nothing.
     pub lse: &'a [f64],
-    /// What [`attention_forward_keeping`](super::attention_forward_keeping) has kept; empty if it was not asked to.
+    /// What [`attention_forward_keeping`](super::attention_forward_keeping) has kept of the same call; empty if it was not asked to. Sets
+    /// that go along their edges then need no `lse`.
     pub kept: &'a [f32],
 }
 
@@ -332,7 +333,11 @@ pub struct Gradients<'a> {
 }
 
 /// Where query and key are numbers made of the values, `q[t,h] = v[t,h] · a[h]` and `k[t,h] = v[t,h] · b[h]`, as
-/// [`rank_one_forward`](crate::rank_one::rank_one_forward) makes them: their gradients then go on to the values and to a and b.
+/// [`rank_one_forward`](crate::rank_one::rank_one_forward) makes them: their gradients, which are written as ever, then go on to the values
+/// and to a and b.
+///
+/// That wants `head_dim = 1`, as many heads of keys as of queries, the same tokens on both sides, and values and all three gradients packed;
+/// otherwise the call is refused with [`AttentionError::Vectors`].
 #[derive(Debug)]
 pub struct VectorGradients<'a> {
     /// `[2, heads, value_dim]`: a, then b.

@@ -10,7 +10,8 @@ use crate::work;
 
 /// Scratch memory of attention. It grows to what the largest call needs and is kept: a second call of the same shape, with
 /// the same number of threads, from a thread of the pool, allocates nothing. (To hand work to a pool from outside, rayon itself
-/// allocates now and then.)
+/// allocates now and then; so do gradients of [vectors](super::VectorGradients), and each thread once when it first meets a query with more
+/// edges than a tile has columns.)
 ///
 /// How much a call will need, [`explain`](super::explain) says.
 #[derive(Debug, Default)]

@@ -98,3 +98,43 @@ fn vectors_of_another_size_are_refused() {
         assert_eq!(found, Err(AttentionError::Vectors { numbers: 2 * HEADS * DIM }));
     }
 }
+
+/// Queries that go through registers with all of their heads and some that do not, in several units, with more kept than caches hold.
+#[test]
+fn threads_do_not_change_a_bit() {
+    let pools = [1, 2, 5].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("a pool"));
+    let shape = Shape { heads: 4, kv_heads: 4, head_dim: 1, value_dim: 16 };
+    let lengths = [(3000, 3000), (40, 40), (2500, 2500)];
+    let many = Case { lengths: vec![(70_000, 70_000)], ..case(&[], shape, Mask::Full) };
+    let cases = [
+        Case { graph: Some(Graph::Hubs(2)), ..case(&lengths, shape, Mask::Full) },
+        Case { graph: Some(Graph::Hubs(2)), dropout: Some(0.3), ..case(&lengths, shape, Mask::Full) },
+        Case { graph: Some(Graph::Hubs(0)), ..many },
+    ];
+    for case in cases.map(|case| Case { score: Scoring::RankOne(0.2), ..case }) {
+        let data = Data::new(&case, 3);
+        let vectors = numbers(2 * 4 * 16, 9);
+        for kernels in instruction_sets() {
+            let run = || {
+                let (results, lse, kept) = data.run_and_save(kernels, &mut Workspace::new());
+                let [mut dq, mut dk, mut dv] = [&results.dq, &results.dk, &results.dv].map(|x| vec![f32::NAN; x.len()]);
+                let mut gradient = vec![f32::NAN; vectors.len()];
+                let gradients = Gradients {
+                    vectors: Some(VectorGradients { vectors: &vectors, gradient: &mut gradient }),
+                    ..Gradients::new(
+                        ViewMut::new(&mut dq, 4, 1),
+                        ViewMut::new(&mut dk, 4, 1),
+                        ViewMut::new(&mut dv, 4, 16),
+                    )
+                };
+                let saved = Saved { out: View::new(&results.out, 4, 16), lse: &lse, kept: &kept };
+                let to = (View::new(&data.d_out, 4, 16), gradients);
+                backward_with(kernels, &data.inputs(), &data.options(), &saved, to, &mut Workspace::new())
+                    .expect("fits");
+                [results.out, dq, dk, dv, gradient].concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let [one, two, five] = pools.each_ref().map(|pool| pool.install(run));
+            assert!(one == two && one == five, "registers of {}", kernels.lanes);
+        }
+    }
+}
