@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qkv_train::Recipe;
-use qkv_train::metrics::mean_and_deviation;
+use qkv_train::metrics::{mean_and_deviation, shown};
 use qkv_train::model::{FileKind, Model, Overrides, Style};
 use qkv_train::model_dir::ModelDir;
 use qkv_train::recipe::{TABLES, Task};
@@ -142,7 +142,10 @@ fn show_training(results: &[(PathBuf, Report)], as_json: bool) -> Result<(), Fai
                 scores.push(*score);
                 objects.push(json!({ "model": model, "already_finished": true, (metric): score }));
                 if !as_json {
-                    print(&format!("{model} is finished already; nothing was changed: dev {metric} {score:.4}"))?;
+                    print(&format!(
+                        "{model} is finished already; nothing was changed: dev {metric} {}",
+                        shown(*score)
+                    ))?;
                 }
             }
             Report::Trained { best, metric, parameters, seconds, .. } => {
@@ -155,7 +158,7 @@ fn show_training(results: &[(PathBuf, Report)], as_json: bool) -> Result<(), Fai
                 }));
                 if !as_json {
                     let time = duration(*seconds);
-                    print(&format!("{model}: dev {metric} {score:.4} (epoch {epoch}), {time}"))?;
+                    print(&format!("{model}: dev {metric} {} (epoch {epoch}), {time}", shown(score)))?;
                 }
             }
         }
@@ -167,7 +170,7 @@ fn show_training(results: &[(PathBuf, Report)], as_json: bool) -> Result<(), Fai
     if as_json {
         return print(&json!({ "mean": mean, "deviation": deviation, "runs": objects }).to_string());
     }
-    print(&format!("{} runs: mean {mean:.4}, standard deviation {deviation:.4}", scores.len()))
+    print(&format!("{} runs: mean {}, standard deviation {}", scores.len(), shown(mean), shown(deviation)))
 }
 
 pub(crate) fn dry_run(options: &Train) -> Result<(), Failure> {
@@ -237,7 +240,7 @@ pub(crate) fn evaluate(options: &Evaluate) -> Result<(), Failure> {
     for (name, value) in &result.metrics {
         let remark = result.remarks.iter().find(|(of, _)| of == name);
         let remark = remark.map_or(String::new(), |(_, remark)| format!("  ({remark})"));
-        text += &row(name, format!("{value:.4}{remark}"));
+        text += &row(name, format!("{}{remark}", shown(*value)));
     }
     let speed = rounded(result.tokens as f64 / result.seconds.max(1e-9));
     text += &row("seconds", format!("{:.2}  ({speed} {tokens} a second)", result.seconds));
@@ -338,7 +341,7 @@ pub(crate) fn info(options: &Info) -> Result<(), Failure> {
     );
     for (name, value) in metrics.as_object().into_iter().flatten() {
         if let Some(number) = value.as_f64() {
-            let number = if value.is_u64() { format!("{number}") } else { format!("{number:.4}") };
+            let number = if value.is_u64() { format!("{number}") } else { shown(number) };
             text += &format!("{:<12} {number}\n", name.replace('_', " "));
         }
     }

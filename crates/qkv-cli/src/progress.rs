@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use qkv_train::metrics::shown;
 use qkv_train::trainer::{EpochRecord, Observer, Progress};
 
 /// Watches training runs.
@@ -62,7 +63,8 @@ impl Observer for Display {
         let elapsed = bar.elapsed().as_secs_f64();
         let rate = self.tokens as f64 / elapsed.max(1e-9);
         let left = elapsed / done.saturating_sub(before).max(1) as f64 * (all - done) as f64;
-        let best = self.best.as_ref().map_or(String::new(), |(name, best)| format!(" · best dev {name} {best:.4}"));
+        let best =
+            self.best.as_ref().map_or(String::new(), |(name, best)| format!(" · best dev {name} {}", shown(*best)));
         bar.set_message(format!(
             "epoch {}/{} · loss {:.4}{best} · {} vectors/s · {} left",
             progress.epoch,
@@ -83,7 +85,7 @@ impl Observer for Display {
         let metrics: Vec<String> = record
             .metrics
             .iter()
-            .map(|(name, value)| format!("{} {:.4}", name.replace('_', " "), value.as_f64().unwrap_or(f64::NAN)))
+            .map(|(name, value)| format!("{} {}", name.replace('_', " "), shown(value.as_f64().unwrap_or(f64::NAN))))
             .collect();
         let name = if self.name.is_empty() { String::new() } else { format!("{}  ", self.name) };
         self.line(&format!(

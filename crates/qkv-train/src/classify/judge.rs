@@ -11,7 +11,7 @@ use super::answers::{Answers, Scale, Wanted};
 use super::model::ClassifyModel;
 use super::several;
 use crate::input::Sets;
-use crate::metrics::{Confusion, mae, pearson, r_squared, rmse, roc_auc, spearman};
+use crate::metrics::{Confusion, mae, pearson, r_squared, rmse, roc_auc, shown, spearman};
 use crate::model::Detail;
 use crate::numbers::{argmax, floats};
 
@@ -89,9 +89,9 @@ pub(super) fn by_group(
         let outputs: Vec<f32> = places.iter().flat_map(rows_of).copied().collect();
         let mut reached = judge(&outputs, answers, &wanted.some(places));
         reached.metrics.push(("loss", reached.loss));
-        let shown: String = reached.metrics.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect();
+        let told: String = reached.metrics.iter().map(|(name, value)| format!("  {name} {}", shown(*value))).collect();
         let range = format!("{} to {}", group.from, group.to);
-        lines += &format!("  {range:<12} {:>6} examples{shown}\n", places.len());
+        lines += &format!("  {range:<12} {:>6} examples{told}\n", places.len());
         let mut row = json!({ "from": group.from, "to": group.to, "examples": places.len() });
         for (name, value) in reached.metrics {
             row[name] = value.into();

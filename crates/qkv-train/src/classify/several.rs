@@ -165,7 +165,7 @@ pub(super) fn judge(outputs: &[f32], targets: &[Target], known: &[Known]) -> Rea
             reached.metrics.push(("loss", reached.loss));
             for (name, value) in reached.metrics {
                 row[name] = value.into();
-                lines += &format!("  {name} {value:.4}");
+                lines += &format!("  {name} {}", crate::metrics::shown(value));
             }
         }
         lines.push('\n');

@@ -31,6 +31,13 @@ pub fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+/// A figure as it is shown: four decimals, or, where they would hide what there is or would stand behind a row of digits, four digits and a power
+/// of ten.
+pub fn shown(value: f64) -> String {
+    let plain = value == 0.0 || !value.is_finite() || (5e-5..1e7).contains(&value.abs());
+    if plain { format!("{value:.4}") } else { format!("{value:.3e}") }
+}
+
 /// Mean and standard deviation (of a sample; 0 for a single value).
 pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len().max(1) as f64;
@@ -48,6 +55,12 @@ fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_of_any_size_are_shown() {
+        let all = [0.0, 0.98765, -3.0, 0.00004, 3.03e38, -2e7, f64::NAN].map(shown);
+        assert_eq!(all, ["0.0000", "0.9877", "-3.0000", "4.000e-5", "3.030e38", "-2.000e7", "NaN"]);
+    }
 
     #[test]
     fn mean_and_deviation_of_a_sample() {
