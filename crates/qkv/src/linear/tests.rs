@@ -108,7 +108,7 @@ fn many_rows_have_the_gradients_of_few_at_a_time() {
     let (tokens, dim_in, dim_out) = (4001, 100, 33);
     let blocks = RowBlocks::of(tokens);
     assert!(blocks_together(blocks, dim_in, dim_out) > 1, "this is to be done by groups of blocks");
-    for act in ACTIVATIONS {
+    for act in [Activation::Identity, Activation::Gelu] {
         let data = data(tokens, dim_in, dim_out);
         let [out, d_x, d_weight, d_bias] = ours(&data, act, &poisoned());
         let mut parts = [Vec::new(), Vec::new(), vec![0.0_f64; d_weight.len()], vec![0.0; d_bias.len()]];

@@ -103,17 +103,16 @@ fn vectors_of_another_size_are_refused() {
 #[test]
 fn threads_do_not_change_a_bit() {
     let pools = [1, 2, 5].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("a pool"));
-    let shape = Shape { heads: 4, kv_heads: 4, head_dim: 1, value_dim: 16 };
-    let lengths = [(3000, 3000), (40, 40), (2500, 2500)];
-    let many = Case { lengths: vec![(70_000, 70_000)], ..case(&[], shape, Mask::Full) };
-    let cases = [
-        Case { graph: Some(Graph::Hubs(2)), ..case(&lengths, shape, Mask::Full) },
-        Case { graph: Some(Graph::Hubs(2)), dropout: Some(0.3), ..case(&lengths, shape, Mask::Full) },
-        Case { graph: Some(Graph::Hubs(0)), ..many },
-    ];
-    for case in cases.map(|case| Case { score: Scoring::RankOne(0.2), ..case }) {
+    let shape = |heads, value_dim| Shape { heads, kv_heads: heads, head_dim: 1, value_dim };
+    let hubs = case(&[(1500, 1500), (40, 40), (1200, 1200)], shape(4, 16), Mask::Full);
+    let hubs = Case { graph: Some(Graph::Hubs(2)), ..hubs };
+    let many = case(&[(4100, 4100)], shape(16, 64), Mask::Full);
+    let many = Case { graph: Some(Graph::Blocks(1)), ..many };
+    for case in [Case { dropout: Some(0.3), ..hubs.clone() }, hubs, many] {
+        let case = Case { score: Scoring::RankOne(0.2), ..case };
+        let Shape { heads, value_dim, .. } = case.shape;
         let data = Data::new(&case, 3);
-        let vectors = numbers(2 * 4 * 16, 9);
+        let vectors = numbers(2 * heads * value_dim, 9);
         for kernels in instruction_sets() {
             let run = || {
                 let (results, lse, kept) = data.run_and_save(kernels, &mut Workspace::new());
@@ -122,13 +121,13 @@ fn threads_do_not_change_a_bit() {
                 let gradients = Gradients {
                     vectors: Some(VectorGradients { vectors: &vectors, gradient: &mut gradient }),
                     ..Gradients::new(
-                        ViewMut::new(&mut dq, 4, 1),
-                        ViewMut::new(&mut dk, 4, 1),
-                        ViewMut::new(&mut dv, 4, 16),
+                        ViewMut::new(&mut dq, heads, 1),
+                        ViewMut::new(&mut dk, heads, 1),
+                        ViewMut::new(&mut dv, heads, value_dim),
                     )
                 };
-                let saved = Saved { out: View::new(&results.out, 4, 16), lse: &lse, kept: &kept };
-                let to = (View::new(&data.d_out, 4, 16), gradients);
+                let saved = Saved { out: View::new(&results.out, heads, value_dim), lse: &lse, kept: &kept };
+                let to = (View::new(&data.d_out, heads, value_dim), gradients);
                 backward_with(kernels, &data.inputs(), &data.options(), &saved, to, &mut Workspace::new())
                     .expect("fits");
                 [results.out, dq, dk, dv, gradient].concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
