@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use qkv::attention::{
-    AttentionError, Explanation, Gradients, Inputs, Saved, Shape, View, ViewMut, Workspace, attention_backward,
+    Explanation, Gradients, Inputs, Saved, Shape, View, ViewMut, Workspace, attention_backward,
     attention_forward_keeping, kept_numbers,
 };
 use qkv::options::{Bias, Options, Score};
@@ -72,9 +72,8 @@ pub(crate) struct Drawn<'a> {
     value: Vec<f32>,
     out: Vec<f32>,
     lse: Vec<f64>,
-    /// Whether the forward pass keeps what it can for the backward pass, as training does, and what it has kept.
-    keeps: bool,
-    kept: Option<Vec<f32>>,
+    /// What else the forward pass keeps for the backward pass; nothing if it is empty.
+    kept: Vec<f32>,
     /// The gradient of the result, and of the inputs and whatever is learned, if the backward pass is wanted.
     backward: Option<Backward>,
     workspace: Workspace,
@@ -102,8 +101,7 @@ impl<'a> Drawn<'a> {
             value: normal(sizes[2], 2),
             out: room(out),
             lse: vec![0.0; q_len * heads],
-            keeps: false,
-            kept: None,
+            kept: Vec::new(),
             backward: backward.then(|| Backward {
                 d_out: normal(out, 3),
                 d_query: room(sizes[0]),
@@ -117,24 +115,20 @@ impl<'a> Drawn<'a> {
         }
     }
 
-    /// The same, keeping what can be kept for a backward pass.
+    /// The same, keeping what can be kept for the backward pass, as training does.
     pub(crate) fn keeping(self) -> Self {
-        Self { keeps: self.backward.is_some(), ..self }
+        let inputs = inputs(&self.problem, &self.query, &self.key, &self.value);
+        // (what does not fit together the forward pass says)
+        let needed = kept_numbers(&inputs, &self.problem.options).unwrap_or(0);
+        Self { kept: room(if self.backward.is_some() { needed } else { 0 }), ..self }
     }
 
     pub(crate) fn forward(&mut self) -> Result<(), Failure> {
         let inputs = inputs(&self.problem, &self.query, &self.key, &self.value);
         let Problem { shape, queries, options, layout, .. } = &self.problem;
-        let failed = |error: AttentionError| Failure::new(error.to_string());
-        let kept = match &mut self.kept {
-            Some(kept) => kept,
-            None => {
-                let needed = if self.keeps { kept_numbers(&inputs, options).map_err(failed)? } else { 0 };
-                self.kept.insert(room(needed))
-            }
-        };
         let out = layout.view_mut(&mut self.out, queries.tokens(), shape.heads, shape.value_dim);
-        attention_forward_keeping(&inputs, options, out, &mut self.lse, kept, &mut self.workspace).map_err(failed)
+        attention_forward_keeping(&inputs, options, out, &mut self.lse, &mut self.kept, &mut self.workspace)
+            .map_err(|e| Failure::new(e.to_string()))
     }
 
     /// The gradients, after a forward pass; nothing where they are not wanted.
@@ -146,8 +140,8 @@ impl<'a> Drawn<'a> {
         let Problem { shape, queries, keys, options, layout } = &self.problem;
         let Shape { heads, kv_heads, head_dim, value_dim } = *shape;
         let (q_len, kv_len) = (queries.tokens(), keys.tokens());
-        let kept = self.kept.as_deref().unwrap_or_default();
-        let saved = Saved { out: layout.view(&self.out, q_len, heads, value_dim), lse: &self.lse, kept };
+        let out = layout.view(&self.out, q_len, heads, value_dim);
+        let saved = Saved { out, lse: &self.lse, kept: &self.kept };
         let gradients = Gradients {
             score: d_score.as_deref_mut(),
             bias: d_bias.as_deref_mut(),

@@ -145,16 +145,6 @@ pub fn scatter_sum(d_out: &[f32], dim: usize, ids: &[u32], width: usize, rows: u
         assert!(dim == 0 || ids.iter().all(|&id| id == NONE), "gather: an id of a table of {rows} rows");
         return;
     }
-    if ids.len() == rows && ids.iter().zip(0..).all(|(&id, row)| id == row) {
-        // Each row once and in order: sums of neighbours, whose way back needs no sorting.
-        let block = blocks::rows_per_block(dim).next_multiple_of(width);
-        blocks::for_each(rows * dim, d_table.chunks_mut(block * dim).enumerate(), |(index, d_rows)| {
-            for (row, d_row) in (index * block..).zip(d_rows.chunks_exact_mut(dim)) {
-                d_row.copy_from_slice(&d_out[row / width * dim..][..dim]);
-            }
-        });
-        return;
-    }
     let (starts, sources) = sources_of_rows(ids, width, rows);
     // rows that make a block of work on average: few where a small table is used often
     let block = (blocks::BLOCK * rows / ((ids.len() + rows) * dim)).clamp(1, rows);
@@ -275,16 +265,6 @@ mod tests {
                 assert_close(&all, &expected, 1e-5);
             }
         }
-    }
-
-    #[test]
-    fn sums_of_neighbours_give_each_row_the_gradient_of_its_sum() {
-        let (d_out, width, dim) = (numbers(3000 * 5, 1), 4, 5);
-        let ids: Vec<u32> = (0..3000 * width as u32).collect();
-        let mut d_table = vec![f32::NAN; ids.len() * dim];
-        scatter_sum(&d_out, dim, &ids, width, ids.len(), &mut d_table);
-        let expected: Vec<f32> = d_out.chunks(dim).flat_map(|row| row.repeat(width)).collect();
-        assert_eq!(d_table, expected);
     }
 
     #[test]

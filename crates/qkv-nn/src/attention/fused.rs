@@ -114,25 +114,23 @@ impl AttentionOps for Flex {
             false => (memory::take(numbers), None),
         };
         let view = ViewMut::new(of_heads.as_deref_mut().unwrap_or(&mut out), heads, value_dim);
-        let mut left_behind = None;
-        match left.is_some() {
-            false => operands.attend(&call, view, &mut [], &mut []),
-            true => {
-                let mut lse = pool().take(2 * heads * tokens);
-                let needed = kernel::kept_numbers(&inputs, &operands.options(&call));
-                let mut kept = pool().take(needed.unwrap_or_else(|error| panic!("{error}")));
-                operands.attend(&call, view, lse.as_f64_mut(), &mut kept);
-                let numbers = is_scored.then(|| [operands.query.clone(), operands.key.clone()]);
-                left_behind = Some(LeftBehind { lse, kept, numbers, of_heads: None });
+        let needed = match left {
+            Some(_) => {
+                kernel::kept_numbers(&inputs, &operands.options(&call)).unwrap_or_else(|error| panic!("{error}"))
             }
-        }
+            None => 0,
+        };
+        let (mut lse, mut kept) =
+            (pool().take(if left.is_some() { 2 * heads * tokens } else { 0 }), pool().take(needed));
+        operands.attend(&call, view, lse.as_f64_mut(), &mut kept);
+        let numbers = (left.is_some() && is_scored).then(|| [operands.query.clone(), operands.key.clone()]);
         operands.give();
         if let Some(of_heads) = &of_heads {
             out = memory::take(tokens * value_dim);
             neighbour_mean(of_heads, value_dim, heads, &mut out);
         }
-        if let Some((Left(place), left_behind)) = left.zip(left_behind) {
-            let left_behind = LeftBehind { of_heads, ..left_behind };
+        if let Some(Left(place)) = left {
+            let left_behind = LeftBehind { lse, kept, numbers, of_heads };
             place.set(left_behind).expect("each forward pass has a place of its own");
         }
         match call.mean_of_heads {

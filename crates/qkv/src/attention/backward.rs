@@ -148,10 +148,11 @@ pub(super) fn summed(choice: &Choice<'_>, shape: Shape, [score, bias]: [bool; 2]
     [by_difference, by_number, if score && is_additive { padded(shape.head_dim) } else { 0 }]
 }
 
-/// The gradients of checked inputs.
+/// The gradients of checked inputs, with what the forward pass has kept, if it has.
 pub(super) fn backward(
     pipeline: Pipeline<'_>,
     saved: &Saved<'_>,
+    keep: Option<Keep>,
     (d_out, gradients): (&View<'_>, &mut Gradients<'_>),
     workspace: &mut Workspace,
 ) {
@@ -171,7 +172,6 @@ pub(super) fn backward(
     let per_head = summed_bias + summed_score;
     workspace.tallies(shape.heads, per_head);
     let followed = if workspace.plan.by_query.is_empty() { 0 } else { choice.edges().map_or(0, |edges| edges.edges()) };
-    let keep = Keep::of(inputs, choice, saved.kept);
     let vectors = gradients.vectors.as_ref().map(|of| of.vectors);
     workspace.by_edge.reserve(match (keep, vectors) {
         (None, _) => Kept::numbers(followed, shape.heads),

@@ -130,7 +130,7 @@ pub fn attention_forward(
     lse: &mut [f64],
     workspace: &mut Workspace,
 ) -> Result<(), AttentionError> {
-    forward_with(Kernels::of(Isa::detect()), inputs, options, out, lse, &mut [], workspace)
+    attention_forward_keeping(inputs, options, out, lse, &mut [], workspace)
 }
 
 /// How many numbers [`attention_forward_keeping`] keeps for the backward pass: 0 but of a softmax of
@@ -181,8 +181,7 @@ pub(crate) fn forward_with(
         inputs.check_lse(lse.len())?;
     }
     let choice = Choice::new(inputs, options)?;
-    check_kept(inputs, &choice, kept)?;
-    let keep = Keep::new(inputs, &choice).filter(|_| !kept.is_empty()).map(|keep| keep.at(kept));
+    let keep = keep_of(inputs, &choice, kept)?.map(|keep| keep.at(kept));
     let (differences, starts) = lay_out(inputs, &choice, workspace);
     let pipeline = Pipeline { kernels, inputs, choice: &choice, differences, starts: &starts };
     forward::forward(pipeline, &out, lse, keep, workspace);
@@ -226,20 +225,22 @@ pub(crate) fn backward_with(
     inputs.check_gradients(&gradients)?;
     let choice = Choice::new(inputs, options)?;
     choice.check_gradients(&gradients)?;
-    check_kept(inputs, &choice, saved.kept)?;
+    let keep = keep_of(inputs, &choice, saved.kept)?;
     let (differences, starts) = lay_out(inputs, &choice, workspace);
     let pipeline = Pipeline { kernels, inputs, choice: &choice, differences, starts: &starts };
-    backward::backward(pipeline, saved, (&d_out, &mut gradients), workspace);
+    backward::backward(pipeline, saved, keep, (&d_out, &mut gradients), workspace);
     workspace.starts = starts;
     Ok(())
 }
 
-/// Whether so much was kept as a call keeps, if anything was.
-fn check_kept(inputs: &Inputs<'_>, choice: &Choice<'_>, kept: &[f32]) -> Result<(), AttentionError> {
-    let needed = Keep::new(inputs, choice).map_or(0, |keep| keep.numbers());
-    match kept.len() {
-        found if found == 0 || found == needed => Ok(()),
-        found => Err(AttentionError::Kept { needed, found }),
+/// Where what is kept lies, if anything is.
+fn keep_of(inputs: &Inputs<'_>, choice: &Choice<'_>, kept: &[f32]) -> Result<Option<Keep>, AttentionError> {
+    let keep = Keep::new(inputs, choice);
+    let (needed, found) = (keep.map_or(0, |keep| keep.numbers()), kept.len());
+    match found {
+        0 => Ok(None),
+        _ if found == needed => Ok(keep.map(|keep| keep.of(kept))),
+        _ => Err(AttentionError::Kept { needed, found }),
     }
 }
 

@@ -87,15 +87,14 @@ impl Keep {
         self.total
     }
 
-    /// The same in a buffer that has so many.
+    /// The same in a buffer that has so many, to be written.
     pub(super) fn at(self, buffer: &mut [f32]) -> Self {
         Self { start: Shared(buffer.as_mut_ptr()), ..self }
     }
 
-    /// What the forward pass has kept, if it has: to be read.
-    pub(super) fn of(inputs: &Inputs<'_>, choice: &Choice<'_>, kept: &[f32]) -> Option<Self> {
-        let start = Shared(kept.as_ptr().cast_mut());
-        Self::new(inputs, choice).filter(|_| !kept.is_empty()).map(|keep| Self { start, ..keep })
+    /// The same in a buffer that has so many, to be read alone.
+    pub(super) fn of(self, buffer: &[f32]) -> Self {
+        Self { start: Shared(buffer.as_ptr().cast_mut()), ..self }
     }
 
     fn edge(&self, edge: usize) -> *mut f32 {

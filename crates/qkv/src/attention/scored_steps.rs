@@ -1,8 +1,8 @@
 //! Steps along the edges of one node where scores are of rank one: what the forward pass keeps of each edge, and what a key gets of
 //! its own.
 //!
-//! What is kept of an edge lies side by side for all heads, since a key reads it from anywhere: a row of a tile, which is a head, goes to
-//! every so-manieth number.
+//! What is kept of an edge lies side by side for all heads, since a key reads it from anywhere: the numbers of a row of a tile, which is a
+//! head, go to places as far apart as one edge is from the next.
 
 use super::along::{Nodes, load_up_to, pair_dot, prefetch};
 use crate::simd::Vector;

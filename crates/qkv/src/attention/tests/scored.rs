@@ -1,6 +1,8 @@
 //! What is kept of scores of rank one, and where their gradients go on to.
 
 use super::super::cases::{Case, Graph, Memory, Scoring, case};
+use super::super::kernels::Kernels;
+use super::super::reference::Results;
 use super::super::{
     AttentionError, Gradients, Saved, Shape, VectorGradients, View, ViewMut, Workspace, attention_forward_keeping,
     backward_with, kept_numbers,
@@ -22,6 +24,30 @@ fn some_cases() -> [Case; 3] {
     [by_graph(Graph::Isolated(0.05)), by_graph(Graph::Random(0.8)), mixed]
 }
 
+/// The gradients of query, key, value and vectors, from what a forward pass has saved.
+fn with_vectors(
+    data: &Data,
+    kernels: &'static Kernels,
+    vectors: &[f32],
+    (results, lse, kept): (&Results<f32>, &[f64], &[f32]),
+) -> [Vec<f32>; 4] {
+    let Shape { heads, value_dim, .. } = data.case.shape;
+    let [mut dq, mut dk, mut dv] = [&results.dq, &results.dk, &results.dv].map(|x| vec![f32::NAN; x.len()]);
+    let mut gradient = vec![f32::NAN; vectors.len()];
+    let gradients = Gradients {
+        vectors: Some(VectorGradients { vectors, gradient: &mut gradient }),
+        ..Gradients::new(
+            ViewMut::new(&mut dq, heads, 1),
+            ViewMut::new(&mut dk, heads, 1),
+            ViewMut::new(&mut dv, heads, value_dim),
+        )
+    };
+    let saved = Saved { out: View::new(&results.out, heads, value_dim), lse, kept };
+    let to = (View::new(&data.d_out, heads, value_dim), gradients);
+    backward_with(kernels, &data.inputs(), &data.options(), &saved, to, &mut Workspace::new()).expect("fits");
+    [dq, dk, dv, gradient]
+}
+
 #[test]
 fn gradients_go_on_to_values_and_vectors() {
     for case in some_cases() {
@@ -36,20 +62,7 @@ fn gradients_go_on_to_values_and_vectors() {
                 rank_one_backward(&data.v, &vectors, HEADS, [&results.dq, &results.dk], &mut d_value, &mut d_vectors);
 
                 let data = Data { case: case.clone(), ..data };
-                let [mut dq, mut dk, mut dv] = [&results.dq, &results.dk, &results.dv].map(|x| vec![f32::NAN; x.len()]);
-                let mut gradient = vec![f32::NAN; vectors.len()];
-                let gradients = Gradients {
-                    vectors: Some(VectorGradients { vectors: &vectors, gradient: &mut gradient }),
-                    ..Gradients::new(
-                        ViewMut::new(&mut dq, HEADS, 1),
-                        ViewMut::new(&mut dk, HEADS, 1),
-                        ViewMut::new(&mut dv, HEADS, DIM),
-                    )
-                };
-                let saved = Saved { out: View::new(&results.out, HEADS, DIM), lse: &lse, kept: &kept };
-                let to = (View::new(&data.d_out, HEADS, DIM), gradients);
-                backward_with(kernels, &data.inputs(), &data.options(), &saved, to, &mut Workspace::new())
-                    .expect("fits");
+                let [dq, dk, dv, gradient] = with_vectors(&data, kernels, &vectors, (&results, &lse, &kept));
                 assert_close(&dv, &to_f64(&d_value), 1e-6);
                 assert_close(&gradient, &to_f64(&d_vectors), 5e-6);
                 assert!(dq == results.dq && dk == results.dk, "{case:?}");
@@ -116,20 +129,7 @@ fn threads_do_not_change_a_bit() {
         for kernels in instruction_sets() {
             let run = || {
                 let (results, lse, kept) = data.run_and_save(kernels, &mut Workspace::new());
-                let [mut dq, mut dk, mut dv] = [&results.dq, &results.dk, &results.dv].map(|x| vec![f32::NAN; x.len()]);
-                let mut gradient = vec![f32::NAN; vectors.len()];
-                let gradients = Gradients {
-                    vectors: Some(VectorGradients { vectors: &vectors, gradient: &mut gradient }),
-                    ..Gradients::new(
-                        ViewMut::new(&mut dq, heads, 1),
-                        ViewMut::new(&mut dk, heads, 1),
-                        ViewMut::new(&mut dv, heads, value_dim),
-                    )
-                };
-                let saved = Saved { out: View::new(&results.out, heads, value_dim), lse: &lse, kept: &kept };
-                let to = (View::new(&data.d_out, heads, value_dim), gradients);
-                backward_with(kernels, &data.inputs(), &data.options(), &saved, to, &mut Workspace::new())
-                    .expect("fits");
+                let [dq, dk, dv, gradient] = with_vectors(&data, kernels, &vectors, (&results, &lse, &kept));
                 [results.out, dq, dk, dv, gradient].concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
             };
             let [one, two, five] = pools.each_ref().map(|pool| pool.install(run));
